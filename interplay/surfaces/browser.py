@@ -25,17 +25,23 @@ QUIET_DB = -50.0
 WINDOW = 10  # cells on their way to the page and not acknowledged: 2 s
 WAITING = 5  # cells waiting for that window: 1 s
 GAP_WORDS = 2_000
+PARTS = 5  # of a slice, in the picture: 40 ms each
 MAX_EVENTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One micro-turn as the page shows and plays it. `late_s`: seconds behind the clock when it was done."""
+    """One micro-turn as the page shows and plays it.
+
+    missing_s: seconds of the person's slice that never came. late_s: seconds behind the clock when it was done.
+    user_db, agent_db: loudness of each 40 ms of the two slices, dBFS.
+    """
 
     view: TurnView
     missing_s: float
     late_s: float
-    agent_db: float
+    user_db: tuple[int, ...]
+    agent_db: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -60,6 +66,11 @@ def absolute(view: TurnView) -> list[tuple[str, float]]:
     return [(word, round(view.elapsed_s + offset, 4)) for word, offset in view.said]
 
 
+def envelope(audio: np.ndarray) -> tuple[int, ...]:
+    """Loudness of a slice in PARTS parts, whole dBFS; of nothing it is empty."""
+    return tuple(round(level_db(part)) for part in np.array_split(audio, PARTS)) if len(audio) else ()
+
+
 class BrowserSurface:
     """One page. rate: of the samples that `hear` gets. now: session seconds, to say how late a cell is."""
 
@@ -71,6 +82,7 @@ class BrowserSurface:
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._now = now
         self._started = False
+        self._user_db: tuple[int, ...] = ()
         self._slack: deque[int] = deque(maxlen=TIGHTEN_TURNS)
         self._waiting_out: deque[Cell] = deque()
         self._unacknowledged: deque[int] = deque()
@@ -113,11 +125,10 @@ class BrowserSurface:
             raise SurfaceClosed("page closed")
         events = tuple(self._events)
         self._events.clear()
-        if not self._started:
-            return SurfaceIn(self._first_slice(), events=events)
-        audio = self._waiting_in.take(INPUT_SAMPLES)
+        audio = self._waiting_in.take(INPUT_SAMPLES) if self._started else self._first_slice()
         self._slack.append(len(self._waiting_in))
         self._tighten(audio)
+        self._user_db = envelope(audio)
         return SurfaceIn(audio, events=events)
 
     def _first_slice(self) -> np.ndarray:
@@ -143,7 +154,8 @@ class BrowserSurface:
         if self.gone:
             raise SurfaceClosed("page closed")
         missing = view.missing / INPUT_RATE
-        cell = Cell(view, missing, max(0.0, self._now() - view.elapsed_s), level_db(view.audio))
+        late = max(0.0, self._now() - view.elapsed_s)
+        cell = Cell(view, missing, late, self._user_db, envelope(view.audio))
         self._waiting_out.append(cell)
         while len(self._waiting_out) > WAITING:
             self._skip()

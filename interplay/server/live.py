@@ -1,0 +1,136 @@
+"""`interplay live`: one process, one address, one line that says where to go."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import threading
+import webbrowser
+from collections.abc import Iterable
+from pathlib import Path
+
+import uvicorn
+
+from interplay.core.types import BadInput
+from interplay.foreground.base import Foreground
+from interplay.foreground.registry import load_foreground
+from interplay.server.admission import Seats
+from interplay.server.app import create_app
+from interplay.server.house import House
+from interplay.voice.engine import HibariEngine
+from interplay.voice.hibari import HibariVoice
+
+PORT = 8765
+MAX_MESSAGE_BYTES = 1 << 20  # above our own limit, so that a page hears our error and not just a closed socket
+SHUTDOWN_S = 3
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    checkpoint: str | Path | None = None,
+    agent: str | None = None,
+    foreground: str = "native",
+    open_browser: bool = False,
+    *,
+    timeline_dir: str | Path | None = None,
+    max_sessions: int = 4,
+    allow_hosts: Iterable[str] = (),
+    seed: int = 0,
+) -> None:
+    """Load everything once, open the port, print the address when ready, serve until interrupted.
+
+    port: 0 takes a free one. agent: the agents of this repository come with a later release; only the default exists.
+    Raises BadInput for a port that is taken and whatever else the caller can put right, before anything is served.
+    """
+    if agent not in (None, "default"):
+        raise BadInput(f"no agent {agent!r}; only 'default' exists so far")
+    folder = Path(timeline_dir) if timeline_dir else None
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"cannot create the timeline folder {folder}: {error.strerror or error}") from error
+    listener = listen(host, port)
+    try:
+        mind = load_foreground(foreground, checkpoint=checkpoint)
+        engine = HibariEngine()
+        prepare(engine, mind)
+        house = House(
+            foreground=mind,
+            new_voice=lambda: HibariVoice(engine),
+            seats=Seats(max_sessions),
+            timeline_dir=folder,
+            seed=seed,
+            hosts=frozenset(name.lower() for name in allow_hosts),
+        )
+        run(house, listener, open_browser=open_browser)
+    finally:
+        listener.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The listening socket. Raises BadInput, in one line, if there can be none."""
+    if not 0 <= port <= 65_535:
+        raise BadInput(f"{port} is not a port; use 1 to 65535, or 0 for any free one")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        if os.name == "nt":
+            return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=family, reuse_port=False)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise BadInput(f"port {port} is taken; end what runs there or choose another: --port {port + 1}") from error
+        raise BadInput(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+
+
+def prepare(engine: HibariEngine, foreground: Foreground) -> threading.Thread:
+    """Render the words that are likely to be said on cue, beside the first conversation rather than before it."""
+    from interplay.training.language import CONTENT, PHRASES
+
+    likely = [*CONTENT, *dict.fromkeys(word for phrase in PHRASES for word in phrase.split())]
+    words = list(dict.fromkeys([*getattr(foreground, "said_words", ()), *likely]))
+    thread = threading.Thread(target=engine.prepare, args=(words,), name="prepare-voice", daemon=True)
+    thread.start()
+    return thread
+
+
+def address(listener: socket.socket) -> str:
+    """The URL to open here; a server on all interfaces is shown at the loopback one."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def run(house: House, listener: socket.socket, *, open_browser: bool = False) -> None:
+    """Serve `house` on `listener` until interrupted."""
+    url = address(listener)
+    if listener.getsockname()[0] in ("0.0.0.0", "::"):
+        print("note: open to the network, with no password; other machines need https for a microphone", flush=True)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    config = uvicorn.Config(
+        create_app(house),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    _Announced(config, url, open_browser).run(sockets=[listener])
+
+
+class _Announced(uvicorn.Server):
+    """Says where it is once it really answers."""
+
+    def __init__(self, config: uvicorn.Config, url: str, open_browser: bool):
+        super().__init__(config)
+        self.url, self.open_browser = url, open_browser
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(f"interplay is listening: {self.url}", flush=True)
+        if self.open_browser:
+            threading.Thread(target=webbrowser.open, args=(self.url,), daemon=True).start()
