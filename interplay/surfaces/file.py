@@ -41,7 +41,7 @@ class FileSurface:
         if self.out is not None:
             _check_out(Path(source), self.out)
         self.turns_estimate = math.ceil(self.info.duration_s / MICRO_TURN_S)
-        self._on_turn = on_turn
+        self.on_turn = on_turn
         self._slices: Iterator[np.ndarray] = slices(source)
         self._next = 0
         self._tail_min = round(min(tail_s, TAIL_MIN_S) / MICRO_TURN_S)
@@ -70,8 +70,8 @@ class FileSurface:
             if gap > 0:
                 self._writer.write(np.zeros(gap, np.float32))
             self._writer.write(view.audio)
-        if self._on_turn is not None:
-            self._on_turn(view)
+        if self.on_turn is not None:
+            self.on_turn(view)
 
     async def close(self, error: InterplayError | None) -> None:
         if self._writer is not None:
