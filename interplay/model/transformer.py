@@ -1,0 +1,161 @@
+"""The interaction model: every micro-turn is the same few positions and exactly one forward pass.
+
+Input of a micro-turn: two positions of 100 ms of dMel each; the words that the previous micro-turn heard and said are
+added to the first of them. Output, read in parallel from the last position: whether to speak, the word heard, the
+word to say. Positions count time: a rotary angle is a fixed function of the micro-turn index.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interplay.model.config import DECISIONS, ModelConfig
+from interplay.model.dmel import CHANNELS, FRAMES, LEVELS
+
+
+class Outputs(NamedTuple):
+    """Logits of micro-turns. decision (..., 2), heard (..., vocabulary), said (..., vocabulary)."""
+
+    decision: Tensor
+    heard: Tensor
+    said: Tensor
+
+
+class BagOfEmbeddings(nn.Module):
+    """A frame of dMel as the sum of one learned vector per (channel, level), then a light merge of five frames."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.frames = FRAMES // config.positions
+        self.table = nn.Parameter(torch.randn(CHANNELS * LEVELS, config.frame_width) * 0.05)
+        self.wide = nn.Linear(self.frames * config.frame_width, 2 * config.width)
+        self.narrow = nn.Linear(2 * config.width, config.width)
+
+    def forward(self, bins: Tensor) -> Tensor:
+        """bins: uint8 (..., turns, 10, 80) -> float (..., turns x positions, width)."""
+        # One-hot times table is the bag as a matrix product: its backward is a product too, not a scatter.
+        hot = F.one_hot(bins.long(), LEVELS).to(self.table.dtype).flatten(-2)
+        frames = hot @ self.table
+        merged = frames.reshape(*bins.shape[:-3], -1, self.frames * self.table.shape[1])
+        return self.narrow(F.gelu(self.wide(merged)))
+
+
+def rotary(turns: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """cos, sin (turns x positions, head width / 2) for micro-turn indices `turns` (int64).
+
+    Angles are taken in float64: after hours of session a float32 product would blur neighbouring positions.
+    """
+    half = config.width // config.heads // 2
+    steps = (turns.double()[:, None] * config.positions + torch.arange(config.positions)).flatten()
+    inverse = config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = steps[:, None] * inverse
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary angles. x: (batch, heads, positions, head width)."""
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+class Block(nn.Module):
+    """Pre-norm attention (normalised queries and keys) and a SwiGLU feed-forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.norm_attention = nn.RMSNorm(width)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.norm_query = nn.RMSNorm(width // config.heads)
+        self.norm_key = nn.RMSNorm(width // config.heads)
+        self.norm_feedforward = nn.RMSNorm(width)
+        self.up = nn.Linear(width, 2 * config.feedforward, bias=False)
+        self.down = nn.Linear(config.feedforward, width, bias=False)
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, values (batch, heads, positions, head width), rotated to their time."""
+        batch, positions, width = x.shape
+        h = self.norm_attention(x)
+
+        def split(t: Tensor) -> Tensor:
+            return t.view(batch, positions, self.heads, width // self.heads).transpose(1, 2)
+
+        q, k, v = split(self.query(h)), split(self.key(h)), split(self.value(h))
+        return rotate(self.norm_query(q), cos, sin), rotate(self.norm_key(k), cos, sin), v
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add what attention found (batch, heads, positions, head width) and the feed-forward to `x`."""
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        gate, value = self.up(self.norm_feedforward(x)).chunk(2, -1)
+        return x + self.down(F.silu(gate) * value)
+
+
+class InteractionModel(nn.Module):
+    """The transformer with its input stems and output heads."""
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.audio = BagOfEmbeddings(config)
+        # One table for words heard and said, in and out: repeating a word is then copying a direction.
+        self.words = nn.Parameter(torch.randn(vocabulary_size, width) * 0.02)
+        self.feed_heard = nn.Linear(width, width, bias=False)
+        self.feed_said = nn.Linear(width, width, bias=False)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(width)
+        self.decision = nn.Linear(width, len(DECISIONS))
+        self.heard = nn.Linear(width, width, bias=False)
+        self.said = nn.Linear(width, width, bias=False)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            nn.init.zeros_(block.out.weight)
+            nn.init.zeros_(block.down.weight)
+
+    def embed(self, bins: Tensor, heard: Tensor, said: Tensor) -> Tensor:
+        """Input of micro-turns as positions.
+
+        bins: uint8 (batch, turns, 10, 80). heard, said: int64 (batch, turns), the word ids of the *previous*
+        micro-turn. Returns float (batch, turns x positions, width).
+        """
+        scale = self.config.width**0.5
+        words = F.pad(self.words[1:], (0, 0, 1, 0))  # <none> feeds back nothing
+        feedback = self.feed_heard(F.embedding(heard, words)) + self.feed_said(F.embedding(said, words))
+        x = self.audio(bins).unflatten(1, (-1, self.config.positions))
+        x = torch.cat([x[:, :, :1] + scale * feedback.unsqueeze(2), x[:, :, 1:]], 2)
+        return x.flatten(1, 2)
+
+    def read(self, x: Tensor) -> Outputs:
+        """Outputs from the last position of each micro-turn. x: (batch, turns x positions, width)."""
+        last = self.norm(x[:, self.config.positions - 1 :: self.config.positions])
+        table = self.words.t()
+        return Outputs(self.decision(last), self.heard(last) @ table, self.said(last) @ table)
+
+    def forward(self, bins: Tensor, heard: Tensor, said: Tensor) -> Outputs:
+        """Whole scenes at once (training). Arguments as in `embed`; logits are (batch, turns, ...)."""
+        x = self.embed(bins, heard, said)
+        turns = bins.shape[1]
+        cos, sin = rotary(torch.arange(turns), self.config)
+        cos, sin = cos.to(x.device), sin.to(x.device)
+        mask = None if turns <= self.config.window else window_mask(turns, self.config).to(x.device)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            q, k, v = block.project(x, cos, sin)
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+            x = block.finish(x, attended)
+        return self.read(x)
+
+
+def window_mask(turns: int, config: ModelConfig) -> Tensor:
+    """bool (positions, positions): causal, reaching back over the last `config.window` micro-turns."""
+    index = torch.arange(turns * config.positions)
+    turn = index // config.positions
+    return (index[:, None] >= index[None]) & (turn[:, None] - turn[None] < config.window)

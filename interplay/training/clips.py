@@ -1,0 +1,135 @@
+"""Utterances as the scene composer sees them: mel power with word ends, synthetic or recorded."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from interplay.core.types import INPUT_RATE, BadInput
+from interplay.model.dmel import CHANNELS, mel_power
+from interplay.training.espeak import SyntheticVoice, engine
+from interplay.training.language import Request, parse_request, tokens
+
+FRAMES_PER_S = 50
+_LN10 = np.float32(np.log(10))
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One utterance. power: float32 (frames, 80) at 50 frames/s. words: (word, end in seconds), ends ascending."""
+
+    power: np.ndarray
+    words: tuple[tuple[str, float], ...]
+
+    @property
+    def seconds(self) -> float:
+        return len(self.power) / FRAMES_PER_S
+
+    def text(self) -> list[str]:
+        return [word for word, _ in self.words]
+
+
+def synthesise(text: str, voice: SyntheticVoice) -> Clip:
+    """Speak `text` with espeak-ng."""
+    audio, words = engine().speak(text, voice)
+    return Clip(mel_power(audio), tuple(words))
+
+
+def warp(clip: Clip, *, tempo: float, formants: float) -> Clip:
+    """Another speaker from the same recording: tempo (>1 faster) and a stretch of the mel axis (vocal tract length)."""
+    power = clip.power
+    source = np.arange(int(len(power) / tempo)) * tempo
+    power = power[np.minimum(source.astype(int), len(power) - 1)]
+    channels = np.clip(np.arange(CHANNELS) * formants, 0, CHANNELS - 1)
+    low = channels.astype(int)
+    high = np.minimum(low + 1, CHANNELS - 1)
+    part = (channels - low).astype(np.float32)
+    power = power[:, low] * (1 - part) + power[:, high] * part
+    return Clip(power.astype(np.float32), tuple((word, end / tempo) for word, end in clip.words))
+
+
+class Bank:
+    """Recorded or rendered utterances from folders with an `index.jsonl` (file, text, words=[[word, end], ...]).
+
+    Kept as float16 log10 power, so that three hours take less than 100 MB. `held_out` names voices or speakers whose
+    clips are left out (or, with `keep_only=True`, the only ones taken).
+    """
+
+    def __init__(self, folders: list[Path], *, held_out: frozenset[str] = frozenset(), keep_only: bool = False) -> None:
+        self._log: list[np.ndarray] = []
+        self._words: list[tuple[tuple[str, float], ...]] = []
+        self.requests: dict[str, list[tuple[int, Request]]] = defaultdict(list)
+        self.chatter: list[int] = []
+        self.with_word: dict[str, list[int]] = defaultdict(list)
+        for folder in folders:
+            self._load(folder, held_out, keep_only)
+
+    def __len__(self) -> int:
+        return len(self._log)
+
+    @property
+    def seconds(self) -> float:
+        return sum(map(len, self._log)) / FRAMES_PER_S
+
+    def words(self) -> dict[str, int]:
+        """How often each word occurs."""
+        counts: dict[str, int] = defaultdict(int)
+        for clip in self._words:
+            for word, _ in clip:
+                counts[word] += 1
+        return counts
+
+    def clip(self, index: int) -> Clip:
+        return Clip(np.exp(self._log[index].astype(np.float32) * _LN10), self._words[index])
+
+    def _load(self, folder: Path, held_out: frozenset[str], keep_only: bool) -> None:
+        import soundfile
+        import soxr
+
+        index = folder / "index.jsonl"
+        if not index.is_file():
+            raise BadInput(f"{folder}: no index.jsonl there; a data folder lists its clips in one")
+        for number, line in enumerate(index.read_text().splitlines(), 1):
+            try:
+                row = json.loads(line)
+                names = _speakers(row.get("voice") or row.get("speaker") or "")
+                spoken = row.get("words") or []
+                path = folder / row["file"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise BadInput(f"{index}:{number}: not a clip record ({error})") from error
+            if not spoken or bool(names & held_out) != keep_only:
+                continue
+            audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+            mono = audio.mean(1)
+            if rate != INPUT_RATE:
+                mono = soxr.resample(mono, rate, INPUT_RATE)
+            self._add(mel_power(mono), tuple((tokens(w)[0], float(e)) for w, e in spoken if tokens(w)))
+
+    def _add(self, power: np.ndarray, words: tuple[tuple[str, float], ...]) -> None:
+        number = len(self._log)
+        self._log.append(np.log10(power + 1e-8).astype(np.float16))
+        self._words.append(words)
+        request = parse_request([w for w, _ in words])
+        if request is not None:
+            self.requests[request.kind].append((number, request))
+            return
+        self.chatter.append(number)
+        for word, _ in words:
+            self.with_word[word].append(number)
+
+    def pick(self, rng: random.Random, numbers: list[int]) -> Clip:
+        """One of these clips, half of the time as another speaker at another pace would have said it."""
+        clip = self.clip(rng.choice(numbers))
+        if rng.random() < 0.6:
+            clip = warp(clip, tempo=rng.uniform(0.85, 1.2), formants=rng.uniform(0.9, 1.12))
+        return clip
+
+
+def _speakers(name: str) -> frozenset[str]:
+    """`a*0.4+b*0.6` is a mixture of two voices; holding out either holds out the mixture."""
+    return frozenset(part.split("*")[0] for part in name.split("+") if part)

@@ -1,0 +1,79 @@
+"""A training recipe: the TOML files in runs/."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from interplay.core.types import BadInput
+from interplay.model.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """How long and how fast. See runs/nano.toml for what each number means."""
+
+    steps: int
+    lr: float = 0.002
+    warmup: int = 30
+    decay_from: float = 0.5
+    speak_weight: float = 4.0
+    feedback_noise: float = 0.04
+    evaluate_every: int = 200
+    workers: int = 1
+    long_after: int = 500
+    lengths: tuple[tuple[int, int, float], ...] = ((100, 16, 1.0),)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """What enters the vocabulary, and which voices stay out."""
+
+    min_count: int = 3
+    held_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One training run."""
+
+    name: str
+    seed: int
+    model: ModelConfig
+    train: TrainSettings
+    data: DataSettings
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe. Raises BadInput naming the line or the key that is wrong."""
+    try:
+        raw = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise BadInput(f"no recipe at {path}; recipes live in runs/") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"{path}: not a recipe ({error})") from error
+    train = dict(raw.get("train", {}))
+    if "lengths" in train:
+        train["lengths"] = tuple(tuple(row) for row in train["lengths"])
+    data = dict(raw.get("data", {}))
+    data["held_out"] = tuple(data.get("held_out", ()))
+    return Recipe(
+        str(raw.get("name", path.stem)),
+        int(raw.get("seed", 1)),
+        _section(path, "model", ModelConfig, raw.get("model", {})),
+        _section(path, "train", TrainSettings, train),
+        _section(path, "data", DataSettings, data),
+    )
+
+
+def _section(path: Path, name: str, kind: type, values: dict[str, Any]) -> Any:
+    unknown = set(values) - {f.name for f in fields(kind)}
+    if unknown:
+        known = ", ".join(f.name for f in fields(kind))
+        raise BadInput(f"{path}: [{name}] has no {', '.join(sorted(unknown))}; it takes {known}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise BadInput(f"{path}: [{name}] is incomplete ({error})") from error
