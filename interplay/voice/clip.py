@@ -15,6 +15,7 @@ AUDIBLE_DB = -32.0  # below the loudest 5 ms: where a word starts for a listener
 LEAD_S = 0.010  # kept before the onset, under a fade-in
 TRAIL_S = 0.050  # kept after the last sound: the gap to a word that follows at once
 FADE_S = 0.005
+MAX_BIAS = OUTPUT_RATE // 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,11 @@ def finish(audio: np.ndarray, words: list[tuple[str, float]]) -> Clip:
     out[:fade] *= ramp
     out[len(out) - fade :] *= ramp[::-1]
     starts, floor = [], onset - start
+    # An engine's alignment is off by a constant (hibari's says 45 to 60 ms late): where the first word is heard to
+    # begin tells how much.
+    bias = int(np.clip(words[0][1] * OUTPUT_RATE - onset, -MAX_BIAS, MAX_BIAS)) if words else 0
     for index, (word, seconds) in enumerate(words):
-        at = floor if index == 0 else max(floor, int(seconds * OUTPUT_RATE) - start)
+        at = floor if index == 0 else max(floor, int(seconds * OUTPUT_RATE) - bias - start)
         floor = min(at, len(out) - 1)
         starts.append((word, floor))
     return Clip(out, tuple(starts))

@@ -96,12 +96,14 @@ class HibariEngine:
         groups: list[float] = []  # start of each space-separated phoneme group
         offset = 0.0
         for phonemes in self._hibari.phonemize(" ".join(words)):
+            if not any(symbol.isalpha() for symbol in phonemes):
+                continue  # of signs alone the model would make a breath
             audio, ends = self._run(phonemes, rng)
             groups += [offset + second for second in _group_starts(self._hibari, phonemes, ends, len(audio))]
             parts.append(audio)
             offset += len(audio) / OUTPUT_RATE
         audio = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-        return audio, self._word_starts(words, groups, offset)
+        return audio, self._word_starts(words, groups)
 
     def _run(self, phonemes: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
         """One model run: float32 (n,) and the cumulative phoneme durations, int64 (ids,), or None."""
@@ -115,14 +117,14 @@ class HibariEngine:
         lh, theta, ln, lr, phi, f0 = (output[0] for output in outputs[:6])
         return dsp.synth(lh, theta, ln, lr, phi, f0, rng), (outputs[6].reshape(-1) if self._timed else None)
 
-    def _word_starts(self, words: tuple[str, ...], groups: list[float], duration: float) -> list[tuple[str, float]]:
+    def _word_starts(self, words: tuple[str, ...], groups: list[float]) -> list[tuple[str, float]]:
         """Assign phoneme groups to words: "25" is one word of ours and two groups ("twenty five").
 
         If the groups of the phrase are not the sum of its words' groups (a price, a date: read differently together),
         groups are shared out in proportion. Words without a sound (a lone dash, an emoji) are left out.
         """
         if not groups:
-            return [(word, duration * index / len(words)) for index, word in enumerate(words)]
+            return []
         counts = [self._group_count(word) for word in words] if len(words) > 1 else [len(groups)]
         total = sum(counts) or 1
         starts, seen = [], 0
