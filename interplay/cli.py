@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from interplay.session import SessionReport
     from interplay.surfaces.file import FileSurface
 
+BUG = "(a bug of ours; INTERPLAY_DEBUG=1 shows where)"
+
 app = typer.Typer(
     name="interplay",
     help="AI that is with you instead of after you: it hears and speaks at the same time, on a 200 ms clock.",
@@ -132,7 +134,9 @@ async def _run(
     console = Console(stderr=True)
     with (
         Timeline(timeline) as record,
-        Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress,
+        Progress(
+            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+        ) as progress,
     ):
         task = progress.add_task(surface.info.path.name, total=surface.turns_estimate)
 
@@ -282,9 +286,7 @@ def main(argv: list[str] | None = None) -> None:
         if isinstance(error, InterplayError):
             typer.echo(f"interplay: {text}", err=True)
             sys.exit(2)
-        typer.echo(
-            f"interplay: {type(error).__name__}: {text} (a bug of ours; INTERPLAY_DEBUG=1 shows where)", err=True
-        )
+        typer.echo(f"interplay: {type(error).__name__}: {text} {BUG}", err=True)
         sys.exit(1)
 
 

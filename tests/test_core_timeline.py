@@ -20,7 +20,7 @@ def fill(timeline: Timeline, n: int) -> None:
 def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     with Timeline(path) as timeline:
-        timeline.record("agent", "said", t=np.float32(0.5), turn=np.int64(2), text="ça va 你好", score=np.float32(0.5))
+        timeline.record("agent", "said", t=0.5, turn=2, text="ça va 你好", score=np.float32(0.5))
         timeline.record("system", "closed", t=1, turn=5, reason='line\nbreak "quoted"')
         timeline.flush()
         assert len(read_timeline(path)) == 2  # already there while the session lives
@@ -84,7 +84,7 @@ def test_missing_and_unwritable_files(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_told_once_and_the_session_goes_on() -> None:
     timeline = Timeline("/dev/full")
-    for turn in range(5):
+    for _ in range(5):
         fill(timeline, 1)
         timeline.flush()
     timeline.close()
