@@ -1,4 +1,4 @@
-"""Makes the example recordings: `python examples/make.py`. The speaker is hibari-tts (Apache-2.0), pitched per recording.
+"""Makes the example recordings: `python examples/make.py`. The speaker is hibari-tts (Apache-2.0), re-pitched.
 
 Each script is a list of (second, what is said). The recording lasts `seconds`; after the last word it is quiet.
 """
@@ -86,7 +86,7 @@ EXAMPLES = (
 
 
 def speak(speaker: Hibari, text: str, pitch: float, speed: float) -> np.ndarray:
-    """float32 (n,) at 16 kHz. Pitch by playing the samples slower or faster, after speaking that much faster or slower."""
+    """float32 (n,) at 16 kHz. Pitch: samples played slower or faster, after speaking that much faster or slower."""
     audio = np.asarray(speaker(text, speed=speed / pitch, seed=0), np.float32)
     return soxr.resample(audio, RATE_IN * pitch, RATE)
 

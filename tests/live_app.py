@@ -50,8 +50,9 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--max-sessions", type=int, default=4)
     options.add_argument("--timeline-dir", type=Path)
+    options.add_argument("--port", type=int, default=0)
     chosen = options.parse_args()
-    listener = listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", chosen.port)
     run(house(chosen.max_sessions, chosen.timeline_dir), listener)
 
 

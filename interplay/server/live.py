@@ -99,8 +99,8 @@ def prepare(engine: HibariEngine, foreground: Foreground) -> threading.Thread:
 
 def address(listener: socket.socket) -> str:
     """The URL to open here; a server on all interfaces is shown at the loopback one."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    bound, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, str(bound))
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 

@@ -214,7 +214,7 @@ navigator.mediaDevices?.addEventListener("devicechange", () => {
     microphoneOn();
 });
 
-tape.show(exampleCells(), tape.clientWidth < 600 ? 7.4 : 9.8);
+tape.show(exampleCells(), tape.clientWidth < 600 ? 8.2 : 7.3);
 enter("idle");
 setInterval(() => {
   if (state.name === "live") clock.show(now());

@@ -164,7 +164,7 @@ class Tape extends HTMLElement {
     pen.fillRect(0, axis - 0.5, width, 1);
   }
 
-  // One cell of one stream: five bars of 40 ms over the wash of the cell. An empty frame: this sound never came.
+  // One cell of one stream: five bars of 40 ms over the wash of the cell (three where cells are narrow). An empty frame: this sound never came.
   bars(left, axis, side, levels, colour, wash) {
     const { context: pen, cell } = this;
     const from = axis + side * 6;
@@ -181,11 +181,12 @@ class Tape extends HTMLElement {
     pen.fill();
     if (longest <= 3) return;
     pen.fillStyle = colour;
-    const step = (cell - 7) / levels.length;
+    const parts = cell < 24 ? [levels[0], Math.max(levels[1], levels[2]), Math.max(levels[3], levels[4])] : levels;
+    const step = (cell - 7) / parts.length;
     pen.beginPath();
-    levels.forEach((db, i) => {
+    parts.forEach((db, i) => {
       const long = Math.max(2, height(db) * REACH);
-      const wide = Math.max(2, step - 1.6);
+      const wide = Math.max(1.6, step - 1.6);
       pen.roundRect(left + 3.5 + i * step, side < 0 ? from - 3 - long : from + 3, wide, long, wide / 2);
     });
     pen.fill();
