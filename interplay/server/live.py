@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -11,10 +12,11 @@ import webbrowser
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import uvicorn
 
-from interplay.core.types import BadInput
-from interplay.foreground.base import Foreground
+from interplay.core.types import INPUT_SAMPLES, BadInput, MicroTurnIn
+from interplay.foreground.base import Foreground, ForegroundSpec
 from interplay.foreground.registry import load_foreground
 from interplay.server.admission import Seats
 from interplay.server.app import create_app
@@ -58,6 +60,7 @@ def serve(
         mind = load_foreground(foreground, checkpoint=checkpoint)
         engine = HibariEngine()
         prepare(engine, mind)
+        asyncio.run(warm(mind))
         house = House(
             foreground=mind,
             new_voice=lambda: HibariVoice(engine),
@@ -87,14 +90,21 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def prepare(engine: HibariEngine, foreground: Foreground) -> threading.Thread:
-    """Render the words that are likely to be said on cue, beside the first conversation rather than before it."""
-    from interplay.training.language import CONTENT, PHRASES
-
-    likely = [*CONTENT, *dict.fromkeys(word for phrase in PHRASES for word in phrase.split())]
-    words = list(dict.fromkeys([*getattr(foreground, "said_words", ()), *likely]))
+    """Render the words that this mind can say, beside the first conversation rather than before it."""
+    words = tuple(getattr(foreground, "vocabulary", ()))
     thread = threading.Thread(target=engine.prepare, args=(words,), name="prepare-voice", daemon=True)
     thread.start()
     return thread
+
+
+async def warm(foreground: Foreground, turns: int = 3) -> None:
+    """Live through a few silent micro-turns: the first ones of a process are slow, and nobody should be in them."""
+    channel = await foreground.open(ForegroundSpec())
+    try:
+        for turn in range(turns):
+            await channel.step(MicroTurnIn(turn, np.zeros(INPUT_SAMPLES, np.float32)))
+    finally:
+        await channel.close()
 
 
 def address(listener: socket.socket) -> str:

@@ -13,6 +13,7 @@ const [tape, transcript, clock, status, figures, recordings] = [
 ].map($);
 
 const USER_LOUD_DB = -42;
+const WITH_RECORDING = { user: "The recording is speaking", both: "It is speaking into the recording" };
 const RETRY_S = [1, 2, 4, 8, 15];
 const RENDERED_KEEP = 6000; // blocks of 20 ms of what the speaker really played: two minutes
 
@@ -119,7 +120,8 @@ const receive = {
     for (const word of cell.heard.split(" ").filter(Boolean)) transcript.word("user", cell.t, word);
     for (const [word, t] of cell.said) transcript.word("agent", t, word);
     const user = cell.level_db != null && cell.level_db > USER_LOUD_DB;
-    clock.presence(user && cell.speaking ? "both" : cell.speaking ? "agent" : user ? "user" : "none");
+    const who = user && cell.speaking ? "both" : cell.speaking ? "agent" : user ? "user" : "none";
+    clock.presence(who, state.graph?.recording ? WITH_RECORDING[who] : undefined);
     figures.show({
       lateness: cell.lateness_ms,
       step: cell.step_ms,
@@ -198,6 +200,7 @@ recordings.addEventListener("play", async ({ detail }) => {
   if (!state.graph) return;
   try {
     await state.graph.playRecording(detail.bytes, detail.title);
+    if (innerWidth < 900) $(".stage").scrollIntoView({ behavior: "smooth" });
   } catch {
     notice(`“${detail.title}” is not a sound file this browser can read. Choose a WAV, FLAC, OGG or MP3.`, true);
   }
@@ -214,7 +217,7 @@ navigator.mediaDevices?.addEventListener("devicechange", () => {
     microphoneOn();
 });
 
-tape.show(exampleCells(), tape.clientWidth < 600 ? 8.2 : 7.3);
+tape.show(exampleCells(), tape.clientWidth < 600 ? 8.2 : 6.9);
 enter("idle");
 setInterval(() => {
   if (state.name === "live") clock.show(now());

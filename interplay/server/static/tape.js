@@ -3,7 +3,7 @@
 
 const KEEP = 9000; // cells kept for looking back: half an hour
 const QUIET_DB = -56;
-const FULL_DB = -12;
+const FULL_DB = -8;
 const REACH = 62; // pixels of a bar at full loudness
 const ROWS = 3;
 const FRAME_MS = 31; // thirty pictures a second are smooth here and leave the processor to the sound
