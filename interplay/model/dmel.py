@@ -32,7 +32,7 @@ def _filters() -> np.ndarray:
     bank = np.maximum(0, np.minimum((freqs - low) / (mid - low), (high - freqs) / (high - mid)))
     # The lowest channels are narrower than one FFT bin: give each at least its nearest bin.
     for i in np.flatnonzero(bank.sum(1) < 1e-6):
-        bank[i, int(round(hz[i + 1] / (INPUT_RATE / 2) * (FFT // 2)))] = 1.0
+        bank[i, round(hz[i + 1] / (INPUT_RATE / 2) * (FFT // 2))] = 1.0
     bank /= bank.sum(1, keepdims=True)
     return np.ascontiguousarray(bank.T.astype(np.float32))
 

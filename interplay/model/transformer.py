@@ -126,12 +126,21 @@ class InteractionModel(nn.Module):
         bins: uint8 (batch, turns, 10, 80). heard, said: int64 (batch, turns), the word ids of the *previous*
         micro-turn. Returns float (batch, turns x positions, width).
         """
-        scale = self.config.width**0.5
-        words = F.pad(self.words[1:], (0, 0, 1, 0))  # <none> feeds back nothing
-        feedback = self.feed_heard(F.embedding(heard, words)) + self.feed_said(F.embedding(said, words))
         x = self.audio(bins).unflatten(1, (-1, self.config.positions))
-        x = torch.cat([x[:, :, :1] + scale * feedback.unsqueeze(2), x[:, :, 1:]], 2)
+        x = torch.cat([x[:, :, :1] + self.feedback(heard, said).unsqueeze(2), x[:, :, 1:]], 2)
         return x.flatten(1, 2)
+
+    def feedback(self, heard: Tensor, said: Tensor) -> Tensor:
+        """What the words of the previous micro-turn add to the input: int64 (...) ids -> float (..., width).
+
+        `<none>` feeds back nothing.
+        """
+        scale = self.config.width**0.5
+
+        def look_up(ids: Tensor) -> Tensor:
+            return F.embedding(ids, self.words) * (scale * (ids > 0)).unsqueeze(-1)
+
+        return self.feed_heard(look_up(heard)) + self.feed_said(look_up(said))
 
     def read(self, x: Tensor) -> Outputs:
         """Outputs from the last position of each micro-turn. x: (batch, turns x positions, width)."""

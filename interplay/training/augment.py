@@ -46,7 +46,9 @@ def _white_noise() -> np.ndarray:
     return (power / power.mean(0)).astype(np.float32)
 
 
-def apply(power: np.ndarray, conditions: Conditions, rng: random.Random, babble: np.ndarray | None = None) -> np.ndarray:
+def apply(
+    power: np.ndarray, conditions: Conditions, rng: random.Random, babble: np.ndarray | None = None
+) -> np.ndarray:
     """Hear `power` (frames, 80) under `conditions`.
 
     babble: mel power of other people, any length, used where `conditions.babble_db` is set. Returns float32, same
@@ -55,7 +57,7 @@ def apply(power: np.ndarray, conditions: Conditions, rng: random.Random, babble:
     frames = len(power)
     if conditions.reverb:
         # Late energy decays exponentially; a one-pole smear per channel is its power envelope.
-        tail = lfilter([1 - conditions.reverb], [1, -conditions.reverb], power, axis=0)
+        tail = np.asarray(lfilter([1 - conditions.reverb], [1, -conditions.reverb], power, axis=0))
         power = (0.6 * power + 0.4 * tail).astype(np.float32)
     energy = power.mean(1)
     spoken = energy[energy > 1e-7]

@@ -94,6 +94,4 @@ class SceneStream(IterableDataset):
 
 def stream(dataset: SceneStream, *, workers: int) -> DataLoader[Batch]:
     """Batches made ahead of time by `workers` processes (at least one)."""
-    return DataLoader(
-        dataset, batch_size=None, num_workers=workers, prefetch_factor=6, multiprocessing_context="spawn"
-    )
+    return DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=6, multiprocessing_context="spawn")

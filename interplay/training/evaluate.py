@@ -8,13 +8,14 @@ from collections import defaultdict
 import torch
 
 from interplay.core.types import MICRO_TURN_S
-from interplay.model.stepping import StepState, step
+from interplay.model.stepping import Stepper, StepState
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import Vocabulary
 from interplay.training.clips import Bank
 from interplay.training.dataset import collate
 from interplay.training.scenes import Composer, Mix, Scene
 
+Words = list[tuple[int, str]]  # (micro-turn, word)
 EARLY_TURNS, LATE_TURNS = 2, 3  # a said word counts as right this far around its due micro-turn
 
 
@@ -30,14 +31,14 @@ def edit_distance(reference: list[str], hypothesis: list[str]) -> int:
 
 def listen(
     model: InteractionModel, vocabulary: Vocabulary, scenes: list[Scene], threshold: float = 0.5
-) -> tuple[list[list[tuple[int, str]]], list[list[tuple[int, str]]]]:
+) -> tuple[list[Words], list[Words]]:
     """Run scenes of equal length through the model, batched. Returns per scene the (turn, word) heard and said."""
     batch = collate(scenes, vocabulary)
-    state = StepState.empty(model.config, len(scenes))
-    heard: list[list[tuple[int, str]]] = [[] for _ in scenes]
-    said: list[list[tuple[int, str]]] = [[] for _ in scenes]
+    stepper, state = Stepper(model), StepState.empty(model.config, len(scenes))
+    heard: list[Words] = [[] for _ in scenes]
+    said: list[Words] = [[] for _ in scenes]
     for turn in range(batch.bins.shape[1]):
-        out = step(model, state, batch.bins[:, turn])
+        out = stepper.step(state, batch.bins[:, turn])
         speak = out.decision.softmax(-1)[:, 1] > threshold
         state.heard = out.heard.argmax(-1)
         out.said[:, :2] = float("-inf")
@@ -50,7 +51,9 @@ def listen(
     return heard, said
 
 
-def score(scenes: list[Scene], heard: list[list[tuple[int, str]]], said: list[list[tuple[int, str]]]) -> dict[str, float]:
+def score(
+    scenes: list[Scene], heard: list[list[tuple[int, str]]], said: list[list[tuple[int, str]]]
+) -> dict[str, float]:
     """Word error rate of what was heard; of what was said: recall, false words per minute, share of perfect scenes."""
     errors = words = hits = due = false = perfect = 0
     lag: list[int] = []

@@ -16,20 +16,24 @@ NUMBERS = {
 }  # fmt: skip
 
 CONTENT = tuple(
-    """apple banana orange lemon cherry grape peach melon sugar bread coffee water tea milk butter cheese rice soup cake
-    dog cat horse tiger monkey rabbit lion bear bird fish mouse wolf duck cow sheep snake frog eagle shark
-    red green blue yellow purple black white pink brown gray silver golden
-    table window garden river mountain paper music doctor teacher pencil bottle camera castle phone ribbon ladder
-    carpet street button pocket mirror bell kitchen blanket hammer candle basket desert bridge jacket guitar pillow
-    ocean forest island office piano rainbow summer winter thunder train market school evening morning night door chair
-    lamp clock flower tree stone sand cloud rain snow wind fire moon star sun boat plane car bus road house room wall
-    floor box cup plate spoon knife shirt shoe hat ring key coin letter book story picture song movie game ball
-    hello goodbye breathe drink stretch blink smile relax posture ready focus careful exactly wonderful louder slower
+    re.findall(
+        r"\w+",
+        """
+    apple banana orange lemon cherry grape peach melon sugar bread coffee water tea milk butter cheese rice soup
+    cake dog cat horse tiger monkey rabbit lion bear bird fish mouse wolf duck cow sheep snake frog eagle shark
+    red green blue yellow purple black white pink brown gray silver golden table window garden river mountain
+    paper music doctor teacher pencil bottle camera castle phone ribbon ladder carpet street button pocket
+    mirror bell kitchen blanket hammer candle basket desert bridge jacket guitar pillow ocean forest island
+    office piano rainbow summer winter thunder train market school evening morning night door chair lamp clock
+    flower tree stone sand cloud rain snow wind fire moon star sun boat plane car bus road house room wall floor
+    box cup plate spoon knife shirt shoe hat ring key coin letter book story picture song movie game ball hello
+    goodbye breathe drink stretch blink smile relax posture ready focus careful exactly wonderful louder slower
     thanks great bingo ding quiet again okay now here there walk run jump sleep wake push pull turn open close
-    mother father sister brother friend baby king queen farmer driver robot computer engine pepper tomato potato carrot
-    onion salad chicken spring autumn monday friday sunday london paris island valley village city hotel airport""".split()
+    mother father sister brother friend baby king queen farmer driver robot computer engine pepper tomato potato
+    carrot onion salad chicken spring autumn monday friday sunday london paris valley village city hotel airport
+    """,
+    )
 )
-CONTENT = tuple(dict.fromkeys(CONTENT))
 
 PHRASES = (
     "drink water", "take a break", "check the oven", "look away", "sit straight", "stand up", "breathe in",

@@ -177,7 +177,9 @@ def scores(
 ) -> dict[str, dict[str, float]]:
     """Closed-loop scores of each group of test scenes."""
     model.eval()
-    found = {name: evaluate.score(scenes, *evaluate.listen(model, vocabulary, scenes)) for name, scenes in tests.items()}
+    found = {
+        name: evaluate.score(scenes, *evaluate.listen(model, vocabulary, scenes)) for name, scenes in tests.items()
+    }
     model.train()
     return found
 

@@ -162,7 +162,7 @@ class Composer:
                     return clip
         return synthesise(write_chatter(rng, want), self.voice)
 
-    # --- programs: each starts at `time` and returns when it has nothing more to add -----------------------------------
+    # --- programs: each starts at `time` and returns when it has nothing more to add ---------------------------------
 
     def _chatter(self, time: float) -> float:
         return self._talk(time, min(self.length_s, time + self.rng.uniform(4, 14)))
