@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +185,25 @@ def test_replay_of_anything_a_timeline_may_hold(tmp_path: Path) -> None:
     ]
     line.write_text("".join(json.dumps(record) + "\n" for record in odd))
     assert run("replay", line) == 0 and (tmp_path / "t.png").exists()
+
+
+def test_an_interrupted_run_closes_its_files(tmp_path: Path) -> None:
+    source = beeps(tmp_path / "in.wav", 60.0, [])
+    code = (
+        "import asyncio, signal, sys\n"
+        "from interplay.foreground.silent import _SilentChannel as c\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "step = c.step\n"
+        "async def slow(self, turn):\n"
+        "    if turn.turn == 10: signal.raise_signal(signal.SIGINT)\n"
+        "    await asyncio.sleep(0.01)\n"
+        "    return await step(self, turn)\n"
+        "c.step = slow\n"
+        "from interplay.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    args = ["run", source, "--foreground", "silent", "--out", tmp_path / "o.wav", "--timeline", tmp_path / "o.jsonl"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert read_timeline(tmp_path / "o.jsonl")[-1]["reason"] == "cancelled"
+    assert sf.info(tmp_path / "o.wav").duration == pytest.approx(2.2, abs=0.21)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,8 @@ def draw(records: Sequence[Record], path: str | Path) -> None:
         from matplotlib import pyplot as plt
     except ImportError as error:
         raise Missing('pictures need matplotlib; get it with: pip install "interplay[train]"') from error
-    end = max(duration(records) + MICRO_TURN_S, 1.0)
-    rows = min(MAX_ROWS, int(end / ROW_S) + 1)
+    end = max(duration(records), 1.0)
+    rows = min(MAX_ROWS, math.ceil(end / ROW_S))
     row_s = max(ROW_S, end / rows)
     words = row_s <= 2 * ROW_S
     figure, axes = plt.subplots(rows, 1, figsize=(15, 0.6 + 1.25 * rows), squeeze=False, layout="constrained")
@@ -95,7 +96,7 @@ def _mark(axis: Any, record: Record, words: bool) -> None:
     if record["lane"] in HEIGHT and kind in COLOUR:
         y = HEIGHT[record["lane"]]
         axis.plot([t, t], [y - 0.25, y + 0.1], color=COLOUR[kind], lw=1.2)
-        label = "stop" if kind == "stopped" else str(record.get("text", ""))
+        label = "(stopped)" if kind == "stopped" else str(record.get("text", ""))
         if words:
             # "$" would start a formula
             axis.text(t + 0.02, y + 0.12, label.replace("$", r"\$"), color=COLOUR[kind], fontsize=8, clip_on=True)

@@ -11,7 +11,7 @@ from interplay.core.types import OUTPUT_RATE
 FRAME = OUTPUT_RATE // 200  # 5 ms
 TARGET_RMS = 0.1  # -20 dBFS
 PEAK = 0.9
-AUDIBLE_DB = -32.0  # below the loudest 5 ms: where a word starts for a listener; soft enough to keep f, s and th
+AUDIBLE_DB = -30.0  # below the loudest 5 ms: where a word starts for a listener; keeps f, s and th, not a hum before b
 LEAD_S = 0.010  # kept before the onset, under a fade-in
 TRAIL_S = 0.050  # kept after the last sound: the gap to a word that follows at once
 FADE_S = 0.005

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -55,7 +54,7 @@ class HibariEngine:
         return clip
 
     def render(self, words: Iterable[str]) -> Clip:
-        """The clip of these words as one utterance; 10 to 60 ms of work unless cached.
+        """The clip of these words as one utterance; 17 ms of work for a word, 75 ms for twelve, unless cached.
 
         Raises InterplayError if the engine fails on them.
         """
@@ -211,10 +210,3 @@ def _extra_output(name: str) -> bytes:
 
     int64_tensor = field(1, b"\x08\x07")
     return field(7, field(12, field(1, name.encode()) + field(2, int64_tensor)))
-
-
-def user_cache_dir() -> Path:
-    """Where this program may keep what it can make again: INTERPLAY_CACHE, else the platform's cache directory."""
-    if os.environ.get("INTERPLAY_CACHE"):
-        return Path(os.environ["INTERPLAY_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "interplay"
