@@ -74,7 +74,7 @@ class Stepper:
         # The bag of embeddings as a gather: row (channel, level) of the table, summed over channels.
         self._levels = (torch.arange(model.audio.table.shape[0] // 16) * 16)[None, None]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(self, state: StepState, bins: Tensor) -> Outputs:
         """One micro-turn. bins: uint8 (batch, 10, 80). Returns logits (batch, ...) and advances `state` in place.
 

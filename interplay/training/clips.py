@@ -53,6 +53,31 @@ def warp(clip: Clip, *, tempo: float, formants: float) -> Clip:
     return Clip(power.astype(np.float32), tuple((word, end / tempo) for word, end in clip.words))
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of an index.jsonl. speakers: the voices in it (two for a mixture). words: (word, end in seconds)."""
+
+    path: Path
+    speakers: frozenset[str]
+    words: tuple[tuple[str, float], ...]
+
+
+def read_index(folder: Path) -> list[Row]:
+    """The clips that a data folder lists. Raises BadInput naming the line that is wrong."""
+    index = folder / "index.jsonl"
+    if not index.is_file():
+        raise BadInput(f"{folder}: no index.jsonl there; a data folder lists its clips in one")
+    rows = []
+    for number, line in enumerate(index.read_text().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            words = tuple((tokens(w)[0], float(e)) for w, e in row.get("words") or () if tokens(w))
+            rows.append(Row(folder / row["file"], _speakers(row.get("voice") or row.get("speaker") or ""), words))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"{index}:{number}: not a clip record ({error})") from error
+    return rows
+
+
 class Bank:
     """Recorded or rendered utterances from folders with an `index.jsonl` (file, text, words=[[word, end], ...]).
 
@@ -76,14 +101,6 @@ class Bank:
     def seconds(self) -> float:
         return sum(map(len, self._log)) / FRAMES_PER_S
 
-    def words(self) -> dict[str, int]:
-        """How often each word occurs."""
-        counts: dict[str, int] = defaultdict(int)
-        for clip in self._words:
-            for word, _ in clip:
-                counts[word] += 1
-        return counts
-
     def clip(self, index: int) -> Clip:
         return Clip(np.exp(self._log[index].astype(np.float32) * _LN10), self._words[index])
 
@@ -91,24 +108,14 @@ class Bank:
         import soundfile
         import soxr
 
-        index = folder / "index.jsonl"
-        if not index.is_file():
-            raise BadInput(f"{folder}: no index.jsonl there; a data folder lists its clips in one")
-        for number, line in enumerate(index.read_text().splitlines(), 1):
-            try:
-                row = json.loads(line)
-                names = _speakers(row.get("voice") or row.get("speaker") or "")
-                spoken = row.get("words") or []
-                path = folder / row["file"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise BadInput(f"{index}:{number}: not a clip record ({error})") from error
-            if not spoken or bool(names & held_out) != keep_only:
+        for row in read_index(folder):
+            if not row.words or bool(row.speakers & held_out) != keep_only:
                 continue
-            audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+            audio, rate = soundfile.read(row.path, dtype="float32", always_2d=True)
             mono = audio.mean(1)
             if rate != INPUT_RATE:
                 mono = soxr.resample(mono, rate, INPUT_RATE)
-            self._add(mel_power(mono), tuple((tokens(w)[0], float(e)) for w, e in spoken if tokens(w)))
+            self._add(mel_power(mono), row.words)
 
     def _add(self, power: np.ndarray, words: tuple[tuple[str, float], ...]) -> None:
         number = len(self._log)

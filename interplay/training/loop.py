@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from interplay.model import checkpoint
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import Vocabulary
 from interplay.training import evaluate, optimizer
-from interplay.training.clips import Bank
+from interplay.training.clips import Bank, read_index
 from interplay.training.dataset import Batch, SceneStream, stream
 from interplay.training.language import base_vocabulary
 from interplay.training.recipe import Recipe, TrainSettings
@@ -64,12 +65,11 @@ def schedule(step: int, settings: TrainSettings) -> float:
     return min(1.0, (step + 1) / settings.warmup) * decay
 
 
-def vocabulary_for(recipe: Recipe, bank: Bank | None) -> Vocabulary:
+def vocabulary_for(recipe: Recipe, folders: list[Path]) -> Vocabulary:
     """The words of the templates plus the frequent words of the recordings, sorted."""
-    words = set(base_vocabulary())
-    if bank is not None:
-        words.update(w for w, count in bank.words().items() if count >= recipe.data.min_count)
-    return Vocabulary(sorted(words))
+    counts = Counter(word for folder in folders for row in read_index(folder) for word, _ in row.words)
+    frequent = {word for word, count in counts.items() if count >= recipe.data.min_count}
+    return Vocabulary(sorted(frequent | set(base_vocabulary())))
 
 
 def train(
@@ -90,7 +90,6 @@ def train(
     settings = recipe.train
     out.mkdir(parents=True, exist_ok=True)
     held_out = frozenset(recipe.data.held_out)
-    bank = Bank(folders, held_out=held_out) if folders else None
     state_path, log_path = out / "state.pt", out / "log.jsonl"
     saved = torch.load(state_path, weights_only=True) if resume and state_path.is_file() else None
     if saved:
@@ -98,9 +97,9 @@ def train(
         model = InteractionModel(recipe.model, len(vocabulary))
         model.load_state_dict(saved["model"])
     elif start_from:
-        model, vocabulary = _grown(start_from, vocabulary_for(recipe, bank))
+        model, vocabulary = _grown(start_from, vocabulary_for(recipe, folders))
     else:
-        vocabulary = vocabulary_for(recipe, bank)
+        vocabulary = vocabulary_for(recipe, folders)
         model = InteractionModel(recipe.model, len(vocabulary))
     model.to(device).train()
     optimizers = optimizer.build(model, settings.lr)
@@ -136,16 +135,20 @@ def train(
             done = step + 1
             progress = Progress(done, settings.steps, loss.item(), (time.perf_counter() - began) / (done - first))
             if not done % settings.evaluate_every or done == settings.steps:
-                progress.scores = scores(model, vocabulary, tests)
-                note = {"recipe": recipe.name, "step": done, "scores": progress.scores}
-                checkpoint.save(out / "model.safetensors", model, vocabulary, note=note)
+                # Saved before it is tested: whatever happens in the test, the work is kept.
                 torch.save(
                     {
-                        "step": done, "model": model.state_dict(), "vocabulary": vocabulary.words, "rates": rates,
+                        "step": done,
+                        "model": model.state_dict(),
+                        "vocabulary": vocabulary.words,
+                        "rates": rates,
                         "optimizers": [each.state_dict() for each in optimizers],
                     },
                     state_path,
-                )  # fmt: skip
+                )
+                progress.scores = scores(model, vocabulary, tests)
+                note = {"recipe": recipe.name, "step": done, "scores": progress.scores}
+                checkpoint.save(out / "model.safetensors", model, vocabulary, note=note)
             _write(log, progress)
             watch(progress)
     return out / "model.safetensors"

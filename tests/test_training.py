@@ -1,0 +1,228 @@
+"""Scenes are exact, reproducible and free of held-out voices; training learns, stops and resumes."""
+
+import random
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("espeakng_loader")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from interplay.core.types import BadInput  # noqa: E402
+from interplay.model.config import ModelConfig  # noqa: E402
+from interplay.model.dmel import mel_power  # noqa: E402
+from interplay.training import espeak, evaluate, language, scenes  # noqa: E402
+from interplay.training.clips import Bank, synthesise, warp  # noqa: E402
+from interplay.training.dataset import SceneStream, collate  # noqa: E402
+from interplay.training.loop import train  # noqa: E402
+from interplay.training.recipe import DataSettings, Recipe, TrainSettings, load_recipe  # noqa: E402
+from interplay.training.scenes import Composer, Mix  # noqa: E402
+
+VOICE = espeak.SyntheticVoice("en-us", "m1", 170, 50, 50)
+
+
+def only(kind: str) -> Mix:
+    return Mix(**{k: float(k == kind) for k in ("every", "after", "cue", "repeat", "chatter")})
+
+
+def compose(kind: str, seed: int, turns: int = 150):
+    return Composer(random.Random(seed), turns, mix=only(kind)).compose()
+
+
+def test_word_times_are_where_the_sound_is():
+    """Cut a sentence at a reported word end: what follows the last word's end is nearly silent."""
+    audio, words = espeak.engine().speak("say hello", VOICE)
+    assert [w for w, _ in words] == ["say", "hello"]
+    ends = [int(end * 16_000) for _, end in words]
+    rest, last = audio[ends[1] :], audio[ends[0] : ends[1]]
+    assert np.square(rest).sum() < 0.05 * np.square(last).sum()
+
+
+def test_held_out_voices_never_train():
+    assert not set(espeak.HELD_OUT_VARIANTS) & set(espeak.TRAINING_VARIANTS)
+    rng = random.Random(0)
+    trained = {espeak.random_voice(rng).variant for _ in range(3000)}
+    judged = {espeak.random_voice(rng, held_out=True).variant for _ in range(300)}
+    assert trained <= set(espeak.TRAINING_VARIANTS) and judged == set(espeak.HELD_OUT_VARIANTS)
+
+
+@pytest.mark.parametrize("kind", ["every", "after", "cue", "repeat", "stop"])
+def test_every_sentence_of_the_grammar_means_what_it_was_written_for(kind):
+    rng = random.Random(1)
+    for _ in range(400):
+        text = language.write_request(kind, rng, seconds=("two", "nine"), avoid=frozenset())
+        request = language.parse_request(text.split())
+        assert request is not None and request.kind == kind, text
+
+
+def test_chatter_asks_for_nothing():
+    rng = random.Random(2)
+    for _ in range(2000):
+        text = language.write_chatter(rng, rng.choice((None, "apple")))
+        assert language.parse_request(text.split()) is None, text
+
+
+def test_every_n_seconds_is_due_every_n_seconds_until_stop():
+    seen_stop = False
+    for seed in range(30):
+        scene = compose("every", seed)
+        for end, request in scene.requests:
+            if request.kind != "every" or len(request.phrase) > 1:
+                continue
+            stops = [e for e, r in scene.requests if r.kind == "stop" and e > end]
+            seen_stop |= bool(stops)
+            until = stops[0] if stops else scene_seconds(scene)
+            same = sum(r.phrase == request.phrase for _, r in scene.requests)
+            said = [turn for turn, word in scene.said if word == request.phrase[0]]
+            count = int((until - end - 0.3) / request.seconds)
+            if same == 1 and len(stops) < 2:
+                for k in range(1, count + 1):
+                    due = end + k * request.seconds
+                    assert any(abs((turn + 1) * 0.2 - due) <= 0.41 for turn in said), (seed, request, due, said)
+                assert all((turn + 1) * 0.2 <= until + 0.8 for turn in said)
+    assert seen_stop
+
+
+def scene_seconds(scene) -> float:
+    return len(scene.power) / 50
+
+
+def test_a_cue_is_answered_right_after_it_was_heard_and_only_then():
+    answered = 0
+    for seed in range(30):
+        scene = compose("cue", seed)
+        cues = {r.cue: r.phrase for _, r in scene.requests if r.kind == "cue"}
+        for turn, word in scene.said:
+            before = [w for t, w in scene.heard if turn - 12 <= t < turn]
+            assert any(cue in before and word in phrase for cue, phrase in cues.items()), (seed, turn, word)
+            answered += 1
+    assert answered > 20
+
+
+def test_chatter_is_left_alone():
+    for seed in range(20):
+        assert compose("chatter", seed).said == []
+
+
+def test_heard_words_come_one_per_micro_turn_and_never_before_they_end():
+    for seed in range(10):
+        scene = compose("chatter", seed)
+        turns = [turn for turn, _ in scene.heard]
+        assert turns == sorted(set(turns))
+
+
+def test_a_batch_is_the_same_whoever_makes_it():
+    vocabulary = language_vocabulary()
+    stream = SceneStream(vocabulary, [], seed=5, start=0, lengths=[(50, 2, 1.0)])
+    a, b = stream.batch(3, None), stream.batch(3, None)
+    assert torch.equal(a.bins, b.bins) and torch.equal(a.heard, b.heard) and torch.equal(a.said, b.said)
+    assert not torch.equal(a.bins, stream.batch(4, None).bins)
+    heard, said = a.feedback()
+    assert torch.equal(heard[:, 1:], a.heard[:, :-1]) and not heard[:, 0].any() and torch.equal(said[:, 1:], a.said[:, :-1])
+
+
+def language_vocabulary():
+    from interplay.model.vocabulary import Vocabulary
+
+    return Vocabulary(language.base_vocabulary())
+
+
+def test_nothing_in_the_grammar_is_out_of_vocabulary():
+    vocabulary = language_vocabulary()
+    for seed in range(12):
+        for kind in ("every", "cue", "chatter"):
+            scene = compose(kind, seed, turns=100)
+            assert all(w in vocabulary for _, w in scene.heard + scene.said), scene.heard
+
+
+def test_another_speaker_keeps_the_words_in_order():
+    clip = synthesise("one two three", VOICE)
+    faster = warp(clip, tempo=1.25, formants=1.1)
+    assert faster.text() == clip.text()
+    assert faster.seconds == pytest.approx(clip.seconds / 1.25, abs=0.03)
+    assert faster.words[-1][1] == pytest.approx(clip.words[-1][1] / 1.25)
+
+
+def test_a_data_folder_is_read_and_a_voice_held_out(tmp_path):
+    import json
+
+    import soundfile
+
+    audio, words = espeak.engine().speak("say blue after five seconds", VOICE)
+    rows = []
+    for name in ("ann", "ben", "ann*0.4+ben*0.6"):
+        file = f"{len(rows)}.flac"
+        soundfile.write(tmp_path / file, audio, 16_000)
+        rows.append({"file": file, "text": "Say blue after five seconds.", "voice": name, "words": words})
+    (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert len(Bank([tmp_path])) == 3
+    bank = Bank([tmp_path], held_out=frozenset({"ben"}))
+    assert len(bank) == 1 and len(bank.requests["after"]) == 1
+    assert len(Bank([tmp_path], held_out=frozenset({"ben"}), keep_only=True)) == 2
+    original = mel_power(audio)
+    restored = bank.clip(0).power
+    loud = original > 1e-3
+    assert np.allclose(np.log10(restored[loud]), np.log10(original[loud]), atol=0.01)
+    with pytest.raises(BadInput, match=r"no index.jsonl"):
+        Bank([tmp_path / "nowhere"])
+    (tmp_path / "index.jsonl").write_text('{"file": 1')
+    with pytest.raises(BadInput, match=r"index.jsonl:1"):
+        Bank([tmp_path])
+
+
+def test_word_errors_are_counted():
+    assert evaluate.edit_distance("a b c".split(), "a b c".split()) == 0
+    assert evaluate.edit_distance("a b c".split(), "a c d e".split()) == 3
+    assert evaluate.edit_distance([], ["x"]) == 1
+
+
+def test_scores_punish_what_nobody_asked_for():
+    scene = scenes.Scene(np.zeros((1000, 80), np.float32), [(5, "hi")], [(10, "yes")], [])
+    perfect = evaluate.score([scene], [[(5, "hi")]], [[(11, "yes")]])
+    assert perfect["perfect"] == 1 and perfect["wer"] == 0 and perfect["lag_s"] == pytest.approx(0.2)
+    noisy = evaluate.score([scene], [[(5, "hi")]], [[(11, "yes"), (50, "yes")]])
+    assert noisy["perfect"] == 0 and noisy["said_recall"] == 1 and noisy["false_per_min"] > 0
+    late = evaluate.score([scene], [[(5, "hi")]], [[(20, "yes")]])
+    assert late["said_recall"] == 0
+
+
+def test_a_recipe_with_a_wrong_key_is_one_clear_line(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text("[train]\nsteps = 3\nspeed = 9\n")
+    with pytest.raises(BadInput, match=r"\[train\] has no speed"):
+        load_recipe(path)
+    path.write_text("[train\n")
+    with pytest.raises(BadInput, match="not a recipe"):
+        load_recipe(path)
+    with pytest.raises(BadInput, match="no recipe at"):
+        load_recipe(tmp_path / "absent.toml")
+
+
+@pytest.mark.slow
+def test_training_learns_resumes_and_writes_one_usable_file(tmp_path, monkeypatch):
+    """A few steps of a tiny model: loss falls, a resumed run continues where it was, the checkpoint listens."""
+    monkeypatch.setattr("interplay.training.loop._tests", lambda *_: {})
+    settings = TrainSettings(steps=12, lr=0.004, warmup=2, evaluate_every=6, lengths=((40, 3, 1.0),))
+    model = ModelConfig(width=64, layers=2, heads=2, feedforward=96, frame_width=16, window=40)
+    recipe = Recipe("tiny", 1, model, settings, DataSettings())
+    losses = []
+    short = Recipe("tiny", 1, model, TrainSettings(**{**as_dict(settings), "steps": 6}), DataSettings())
+    train(short, tmp_path, [], watch=lambda p: losses.append(p.loss))
+    path = train(recipe, tmp_path, [], resume=True, watch=lambda p: losses.append(p.loss))
+    assert len(losses) == 12 and losses[-1] < 0.8 * losses[0]
+    from interplay.model import checkpoint
+
+    loaded, vocabulary, note = checkpoint.load(path)
+    assert note["step"] == 12
+    tests = [compose("every", 0, turns=40)]
+    heard, said = evaluate.listen(loaded, vocabulary, tests)
+    assert len(heard) == len(said) == 1
+    assert collate(tests, vocabulary).bins.shape == (1, 40, 10, 80)
+
+
+def as_dict(settings: TrainSettings) -> dict:
+    from dataclasses import asdict
+
+    return asdict(settings)
