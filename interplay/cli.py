@@ -223,6 +223,27 @@ def train(
 
 
 @app.command()
+def voicebank(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="A new data folder for `interplay train --data`.")],
+    count: Annotated[int, typer.Option("--count", help="How many sentences.")] = 1000,
+    seed: Seed = 0,
+) -> None:
+    """Make training speech: requests and chatter by the agent's own voice, with exact word times."""
+    try:
+        from interplay.training.voicebank import make
+    except ImportError as error:
+        raise _missing(error, "the voicebank", "train,voice") from error
+    from rich.progress import Progress
+
+    if count < 1:
+        raise BadInput(f"--count {count}: at least one sentence")
+    with Progress(transient=True) as progress:
+        task = progress.add_task("speaking", total=count)
+        index = make(out, count, seed=seed, watch=lambda done: progress.update(task, completed=done))
+    typer.echo(f"wrote {index}")
+
+
+@app.command()
 def replay(
     timeline: Annotated[Path, typer.Argument(metavar="TIMELINE.jsonl")],
     out: Annotated[

@@ -101,7 +101,7 @@ def test_state_memory_is_bounded(model):
 
 
 def test_time_stays_sharp_after_ten_hours(model):
-    """Angles of neighbouring micro-turns after 10 h differ exactly as at the start: relative time is all that counts."""
+    """Angles between neighbouring micro-turns after 10 h are those of the start: relative time is all that counts."""
     from interplay.model.transformer import rotary
 
     def turned_by(turn):

@@ -53,7 +53,9 @@ def collate(scenes: list[Scene], vocabulary: Vocabulary) -> Batch:
 
 
 class SceneStream(IterableDataset):
-    """Batch `k` of run `seed` is always the same, whichever worker makes it: a resumed run continues the stream.
+    """Batch `k` of run `seed` always has the same words and conditions: a resumed run continues the stream.
+
+    Not to the sample: espeak-ng carries a little state from one sentence to the next (flutter, breath).
 
     lengths: [(turns, scenes per batch, weight), ...]; each batch draws one of them. Batches before `warmup` use the
     first only.
