@@ -213,13 +213,23 @@ def train(
         typer.Option("--start-from", help="Begin with the weights of this checkpoint."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's number of steps.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="CPU processes that share each batch.")] = 1,
 ) -> None:
     """Train a model by a recipe."""
     try:
         from interplay.training.cli import train_command
     except ImportError as error:
         raise _missing(error, "training", "train") from error
-    train_command(recipe, device=device, resume=resume, data=data, out=out, start_from=start_from, steps=steps)
+    train_command(
+        recipe,
+        device=device,
+        resume=resume,
+        data=data,
+        out=out,
+        start_from=start_from,
+        steps=steps,
+        processes=processes,
+    )
 
 
 @app.command()

@@ -71,7 +71,7 @@ def test_items_are_balanced_and_their_windows_lie_where_they_should(task):
         low, high = CUE_WINDOW_S if task == "cuespeak" else TIME_WINDOW_S
         assert i.expected in i.allowed
         assert i.expected.end - i.expected.start == pytest.approx(high - low)
-        assert 0 < i.expected.start and i.expected.end < seconds + 3
+        assert i.expected.start > 0 and i.expected.end < seconds + 3
         assert np.abs(i.audio).max() <= 1
     if task == "cuespeak":  # the person goes on talking after the cue that counts
         assert all(np.square(i.audio[int((i.expected.start + 0.7) * 16_000) :]).sum() > 1 for i in made)

@@ -16,7 +16,7 @@ from interplay.model.dmel import mel_power
 from interplay.training import espeak, evaluate, language, scenes
 from interplay.training.clips import Bank, synthesise, warp
 from interplay.training.dataset import SceneStream, collate
-from interplay.training.loop import train
+from interplay.training.loop import Run, train
 from interplay.training.recipe import DataSettings, Recipe, TrainSettings, load_recipe
 from interplay.training.scenes import Composer, Mix
 
@@ -75,7 +75,7 @@ def test_every_n_seconds_is_due_every_n_seconds_until_stop():
             seen_stop |= bool(stops)
             until = stops[0] if stops else scene_seconds(scene)
             same = sum(r.phrase == request.phrase for _, r in scene.requests)
-            said = [turn for turn, word in scene.said if word == request.phrase[0]]
+            said = [turn for turn, word in scene.said if word == "".join(request.phrase)]
             count = int((until - end - 0.3) / request.seconds)
             if same == 1 and len(stops) < 2:
                 for k in range(1, count + 1):
@@ -216,8 +216,9 @@ def test_training_learns_resumes_and_writes_one_usable_file(tmp_path, monkeypatc
     recipe = Recipe("tiny", 1, model, settings, DataSettings())
     losses = []
     short = Recipe("tiny", 1, model, TrainSettings(**{**as_dict(settings), "steps": 6}), DataSettings())
-    train(short, tmp_path, [], watch=lambda p: losses.append(p.loss))
-    path = train(recipe, tmp_path, [], resume=True, watch=lambda p: losses.append(p.loss))
+    train(Run(short, tmp_path), lambda p: losses.append(p.loss))
+    train(Run(recipe, tmp_path, resume=True), lambda p: losses.append(p.loss))
+    path = Run(recipe, tmp_path).checkpoint
     assert len(losses) == 12 and losses[-1] < 0.8 * losses[0]
     from interplay.model import checkpoint
 

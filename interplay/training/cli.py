@@ -17,19 +17,22 @@ def train_command(
     out: Path | None = None,
     start_from: Path | None = None,
     steps: int | None = None,
+    processes: int = 1,
 ) -> None:
-    """Train `recipe`; checkpoint, log and curves go to `out` (default: out/NAME)."""
+    """Train `recipe`; checkpoint, log and curves go to `out` (default: out/NAME). processes: share each batch."""
     try:
         import torch
     except ImportError as error:
         raise Missing('training needs PyTorch: pip install "interplay[train]"') from error
     from dataclasses import replace
+    from functools import partial
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    from interplay.training.loop import Progress, train
+    from interplay.training import parallel
+    from interplay.training.loop import Progress, Run, train
     from interplay.training.recipe import load_recipe
 
     plan = load_recipe(recipe)
@@ -55,10 +58,16 @@ def train_command(
                     bar.console.print(f"step {progress.step:5d} {name:8s} {figures}")
                 draw_curves(target / "log.jsonl", target / "curves.png")
 
-        path = train(
-            plan, target, data or [], device=device, resume=resume, start_from=start_from, watch=watch
-        )  # fmt: skip
-    console.print(f"done: {path}")
+        run = Run(plan, target, tuple(data or ()), device, resume, start_from)
+        leader, follower = partial(train, run, watch), partial(_follow, run)
+        parallel.run(leader, processes, others=follower)
+    console.print(f"done: {run.checkpoint}")
+
+
+def _follow(run, share) -> None:
+    from interplay.training.loop import train
+
+    train(run, share=share)
 
 
 def draw_curves(log: Path, picture: Path) -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from interplay.model.dmel import CHANNELS, FRAMES, quantize
 from interplay.model.vocabulary import Vocabulary
 from interplay.training.clips import Bank
+from interplay.training.parallel import Share
 from interplay.training.scenes import Composer, Mix, Scene
 
 
@@ -58,7 +59,7 @@ class SceneStream(IterableDataset):
     Not to the sample: espeak-ng carries a little state from one sentence to the next (flutter, breath).
 
     lengths: [(turns, scenes per batch, weight), ...]; each batch draws one of them. Batches before `warmup` use the
-    first only.
+    first only. share: this process's part of every batch.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class SceneStream(IterableDataset):
         warmup: int = 0,
         held_out: frozenset[str] = frozenset(),
         mix: Mix | None = None,
+        share: Share | None = None,
     ) -> None:
+        self.share = share or Share()
         self.vocabulary, self.folders, self.seed, self.start = vocabulary, folders, seed, start
         self.lengths, self.warmup, self.held_out, self.mix = lengths, warmup, held_out, mix or Mix()
 
@@ -87,10 +90,12 @@ class SceneStream(IterableDataset):
             step += workers
 
     def batch(self, step: int, bank: Bank | None) -> Batch:
-        rng = random.Random(f"{self.seed}/{step}")
         turns, count, _ = self.lengths[0]
-        if step >= self.warmup:
-            turns, count, _ = rng.choices(self.lengths, [weight for *_, weight in self.lengths])[0]
+        if step >= self.warmup:  # all ranks draw the same length: they wait for each other
+            common = random.Random(f"{self.seed}/{step}")
+            turns, count, _ = common.choices(self.lengths, [weight for *_, weight in self.lengths])[0]
+        rng = random.Random(f"{self.seed}/{step}/{self.share.rank}")
+        count = max(1, count // self.share.count)
         return collate([Composer(rng, turns, bank, self.mix).compose() for _ in range(count)], self.vocabulary)
 
 

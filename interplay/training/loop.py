@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from interplay.training import evaluate, optimizer
 from interplay.training.clips import Bank, read_index
 from interplay.training.dataset import Batch, SceneStream, stream
 from interplay.training.language import base_vocabulary
+from interplay.training.parallel import Share
 from interplay.training.recipe import Recipe, TrainSettings
 from interplay.training.scenes import Scene
 
@@ -35,27 +36,41 @@ class Progress:
     scores: dict[str, dict[str, float]] | None = None
 
 
+def _ignore(_: Progress) -> None:
+    return None
+
+
 def loss_of(model: InteractionModel, batch: Batch, settings: TrainSettings, generator: torch.Generator) -> Tensor:
     """Hearing + whether to speak + what to say. Micro-turns with speech weigh `speak_weight` times more."""
-    heard_before, said_before = (_corrupt(t, settings, generator, len(model.words)) for t in batch.feedback())
+    heard_before, said_before = batch.feedback()
+    heard_before = _corrupt(heard_before, settings, generator, len(model.words))
     device = model.words.device
     bins, heard, said = batch.bins.to(device), batch.heard.to(device), batch.said.to(device)
     out = model(bins, heard_before.to(device), said_before.to(device))
     speak = said > 0
     weight = 1 + (settings.speak_weight - 1) * speak.float()
-    hearing = F.cross_entropy(out.heard.flatten(0, 1).float(), heard.flatten())
+    hearing = F.cross_entropy(out.heard.flatten(0, 1).float(), heard.flatten(), reduction="none")
     deciding = F.cross_entropy(out.decision.flatten(0, 1).float(), speak.long().flatten(), reduction="none")
     wording = F.cross_entropy(out.said.flatten(0, 1).float(), said.flatten(), reduction="none")
     # Where silence is right there is nothing to word: the decision head alone learns silence.
+    hearing = (hearing * (1 + (settings.word_weight - 1) * (heard.flatten() > 0))).mean()
     return hearing + (weight.flatten() * deciding).mean() + settings.speak_weight * (wording * speak.flatten()).mean()
 
 
 def _corrupt(words: Tensor, settings: TrainSettings, generator: torch.Generator, size: int) -> Tensor:
-    """Live, the model is fed its own mistakes: a few fed-back words are dropped or replaced."""
-    hit = torch.rand(words.shape, generator=generator) < settings.feedback_noise
-    other = torch.randint(2, size, words.shape, generator=generator)
-    other = torch.where(torch.rand(words.shape, generator=generator) < 0.5, other, 0)
-    return torch.where(hit & (words > 0), other, words)
+    """Make fed-back heard words as unreliable as they will be live, and more.
+
+    A few are replaced or dropped. In a share of scenes a third, in as many all of them are dropped: sentences of a
+    small grammar are easy to guess from their beginning, and a model that may guess does not learn to listen.
+    """
+    shape = words.shape
+    hit = torch.rand(shape, generator=generator) < settings.feedback_noise
+    other = torch.randint(2, size, shape, generator=generator)
+    other = torch.where(torch.rand(shape, generator=generator) < 0.5, other, 0)
+    words = torch.where(hit & (words > 0), other, words)
+    scene = torch.rand(shape[:1], generator=generator)[:, None]
+    rate = torch.where(scene < settings.feedback_drop / 2, 1.0, torch.where(scene < settings.feedback_drop, 0.33, 0.0))
+    return torch.where(torch.rand(shape, generator=generator) < rate, 0, words)
 
 
 def schedule(step: int, settings: TrainSettings) -> float:
@@ -65,93 +80,109 @@ def schedule(step: int, settings: TrainSettings) -> float:
     return min(1.0, (step + 1) / settings.warmup) * decay
 
 
-def vocabulary_for(recipe: Recipe, folders: list[Path]) -> Vocabulary:
+def vocabulary_for(recipe: Recipe, folders: Iterable[Path]) -> Vocabulary:
     """The words of the templates plus the frequent words of the recordings, sorted."""
     counts = Counter(word for folder in folders for row in read_index(folder) for word, _ in row.words)
     frequent = {word for word, count in counts.items() if count >= recipe.data.min_count}
     return Vocabulary(sorted(frequent | set(base_vocabulary())))
 
 
-def train(
-    recipe: Recipe,
-    out: Path,
-    folders: list[Path],
-    *,
-    device: str = "cpu",
-    resume: bool = False,
-    start_from: Path | None = None,
-    watch: Callable[[Progress], None] = lambda _: None,
-) -> Path:
-    """Train `recipe` into `out`: `model.safetensors`, `state.pt` (to resume), `log.jsonl`. Returns the checkpoint.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What to train, into which folder, from what. start_from: weights of an earlier checkpoint of the same shape;
+    its vocabulary is kept and extended."""
 
-    start_from: weights of an earlier checkpoint of the same shape; its vocabulary is kept and extended.
-    """
+    recipe: Recipe
+    out: Path
+    folders: tuple[Path, ...] = ()
+    device: str = "cpu"
+    resume: bool = False
+    start_from: Path | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / "model.safetensors"
+
+    @property
+    def state(self) -> Path:
+        return self.out / "state.pt"
+
+    @property
+    def log(self) -> Path:
+        return self.out / "log.jsonl"
+
+
+def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | None = None) -> None:
+    """Train into `run.out`: `model.safetensors`, `state.pt` (to resume), `log.jsonl`. One rank of `share`."""
+    share = share or Share()
+    recipe, settings = run.recipe, run.recipe.train
     torch.manual_seed(recipe.seed)
-    settings = recipe.train
-    out.mkdir(parents=True, exist_ok=True)
-    held_out = frozenset(recipe.data.held_out)
-    state_path, log_path = out / "state.pt", out / "log.jsonl"
-    saved = torch.load(state_path, weights_only=True) if resume and state_path.is_file() else None
-    if saved:
-        vocabulary = Vocabulary.from_list(saved["vocabulary"])
-        model = InteractionModel(recipe.model, len(vocabulary))
-        model.load_state_dict(saved["model"])
-    elif start_from:
-        model, vocabulary = _grown(start_from, vocabulary_for(recipe, folders))
-    else:
-        vocabulary = vocabulary_for(recipe, folders)
-        model = InteractionModel(recipe.model, len(vocabulary))
-    model.to(device).train()
-    optimizers = optimizer.build(model, settings.lr)
+    run.out.mkdir(parents=True, exist_ok=True)
+    saved = torch.load(run.state, weights_only=True) if run.resume and run.state.is_file() else None
+    model, vocabulary = _model(run, saved)
+    model.to(run.device).train()
+    optimizers = optimizer.build(model, settings.lr, share)
+    rates = [[group["lr"] for group in each.param_groups] for each in optimizers]
     first = 0
     if saved:
-        first = saved["step"]
+        first, rates = saved["step"], saved["rates"]
         for each, state in zip(optimizers, saved["optimizers"], strict=True):
             each.load_state_dict(state)
-    rates = [[group["lr"] for group in each.param_groups] for each in optimizers]
-    if saved:
-        rates = saved["rates"]
-    tests = _tests(folders, held_out)
+    held_out = frozenset(recipe.data.held_out)
+    tests = _tests(run.folders, held_out) if share.leads else {}
     dataset = SceneStream(
-        vocabulary, folders, seed=recipe.seed, start=first, lengths=list(settings.lengths),
-        warmup=settings.long_after, held_out=held_out,
-    )  # fmt: skip
-    generator = torch.Generator().manual_seed(recipe.seed + first)
-    autocast = device.startswith("cuda")  # bf16 pays where the hardware has it; many CPUs only emulate it
+        vocabulary,
+        list(run.folders),
+        seed=recipe.seed,
+        start=first,
+        lengths=list(settings.lengths),
+        warmup=settings.long_after,
+        held_out=held_out,
+        share=share,
+    )
+    generator = torch.Generator().manual_seed(1000 * (recipe.seed + first) + share.rank)
+    autocast = run.device.startswith("cuda")  # bf16 pays where the hardware has it; many CPUs only emulate it
     began = time.perf_counter()
-    with log_path.open("a") as log:
+    with run.log.open("a") as log:
         for step, batch in zip(range(first, settings.steps), stream(dataset, workers=settings.workers), strict=False):
             factor = schedule(step, settings)
             for each, base in zip(optimizers, rates, strict=True):
                 for group, rate in zip(each.param_groups, base, strict=True):
                     group["lr"] = rate * factor
-            with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=autocast):
+            with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=autocast):
                 loss = loss_of(model, batch, settings, generator)
             loss.backward()
+            share.mean([p.grad for p in model.parameters() if p.grad is not None])
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for each in optimizers:
                 each.step()
                 each.zero_grad()
             done = step + 1
+            if not share.leads:
+                continue
             progress = Progress(done, settings.steps, loss.item(), (time.perf_counter() - began) / (done - first))
             if not done % settings.evaluate_every or done == settings.steps:
                 # Saved before it is tested: whatever happens in the test, the work is kept.
-                torch.save(
-                    {
-                        "step": done,
-                        "model": model.state_dict(),
-                        "vocabulary": vocabulary.words,
-                        "rates": rates,
-                        "optimizers": [each.state_dict() for each in optimizers],
-                    },
-                    state_path,
-                )
+                states = [each.state_dict() for each in optimizers]
+                kept = {"step": done, "model": model.state_dict(), "vocabulary": vocabulary.words}
+                torch.save({**kept, "rates": rates, "optimizers": states}, run.state)
                 progress.scores = scores(model, vocabulary, tests)
                 note = {"recipe": recipe.name, "step": done, "scores": progress.scores}
-                checkpoint.save(out / "model.safetensors", model, vocabulary, note=note)
+                checkpoint.save(run.checkpoint, model, vocabulary, note=note)
             _write(log, progress)
             watch(progress)
-    return out / "model.safetensors"
+
+
+def _model(run: Run, saved: dict | None) -> tuple[InteractionModel, Vocabulary]:
+    if saved:
+        vocabulary = Vocabulary.from_list(saved["vocabulary"])
+        model = InteractionModel(run.recipe.model, len(vocabulary))
+        model.load_state_dict(saved["model"])
+        return model, vocabulary
+    wanted = vocabulary_for(run.recipe, run.folders)
+    if run.start_from:
+        return _grown(run.start_from, wanted)
+    return InteractionModel(run.recipe.model, len(wanted)), wanted
 
 
 def _grown(path: Path, wanted: Vocabulary) -> tuple[InteractionModel, Vocabulary]:
@@ -166,12 +197,12 @@ def _grown(path: Path, wanted: Vocabulary) -> tuple[InteractionModel, Vocabulary
     return model, vocabulary
 
 
-def _tests(folders: list[Path], held_out: frozenset[str]) -> dict[str, list[Scene]]:
-    tests = evaluate.held_out_scenes(24)
+def _tests(folders: tuple[Path, ...], held_out: frozenset[str]) -> dict[str, list[Scene]]:
+    tests = evaluate.held_out_scenes(16)
     if folders and held_out:
-        bank = Bank(folders, held_out=held_out, keep_only=True)
+        bank = Bank(list(folders), held_out=held_out, keep_only=True)
         if len(bank):
-            tests["natural"] = evaluate.natural_scenes(bank, 32)
+            tests["natural"] = evaluate.natural_scenes(bank, 24)
     return tests
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from interplay.training.parallel import Share
+
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     """The orthogonal factor of `matrix` (rows, columns), singular values pushed into about [0.7, 1.2]."""
@@ -23,31 +25,42 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised, for 2-D parameters."""
+    """Nesterov momentum, orthogonalised, for 2-D parameters. The ranks of `share` divide the matrices among them."""
 
-    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.02):
+    def __init__(
+        self,
+        params: list[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.02,
+        share: Share | None = None,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.share = share or Share()
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
+            params = [p for p in group["params"] if p.grad is not None]
+            updates = []
+            for number, p in enumerate(params):
                 state = self.state[p]
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
                 m = state["momentum"]
                 m.lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonalise(p.grad.lerp(m, group["momentum"]))
+                mine = number % self.share.count == self.share.rank
+                updates.append(orthogonalise(p.grad.lerp(m, group["momentum"])) if mine else torch.zeros_like(p))
+            self.share.sum(updates)
+            for p, update in zip(params, updates, strict=True):
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(update, alpha=-group["lr"] * 0.2 * max(p.shape) ** 0.5)
 
 
-def build(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+def build(model: nn.Module, lr: float, share: Share | None = None) -> list[torch.optim.Optimizer]:
     """Muon (8 x `lr`) for every 2-D weight of the blocks and the word projections, AdamW (`lr`) for the rest."""
     names = ("blocks.", "feed_", "heard.", "said.")
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and n.startswith(names)]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
-    return [Muon(matrices, lr=8 * lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)]
+    return [Muon(matrices, lr=8 * lr, share=share), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)]

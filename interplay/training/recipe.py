@@ -20,7 +20,9 @@ class TrainSettings:
     warmup: int = 30
     decay_from: float = 0.5
     speak_weight: float = 4.0
+    word_weight: float = 1.5
     feedback_noise: float = 0.04
+    feedback_drop: float = 0.6
     evaluate_every: int = 200
     workers: int = 1
     long_after: int = 500
