@@ -39,7 +39,7 @@ def conversation(batch: int, turns: int):
 def test_stepping_equals_training_beyond_the_window(model):
     bins, heard, said = conversation(3, 40)  # more than three windows
     with torch.no_grad():
-        whole = model(bins, heard, said)
+        whole = model(bins, heard, said, torch.roll(heard, -1, 1))
     stepper, state = Stepper(model), StepState.empty(SMALL, 3)
     for turn in range(40):
         state.heard, state.said = heard[:, turn], said[:, turn]
@@ -53,7 +53,7 @@ def test_the_future_cannot_reach_the_past(model):
     changed = bins.clone()
     changed[:, 6:] = 15 - changed[:, 6:]
     with torch.no_grad():
-        a, b = model(bins, heard, said), model(changed, heard, said)
+        a, b = model(bins, heard, said, heard), model(changed, heard, said, heard)
     assert torch.equal(a.heard[:, :6], b.heard[:, :6])
     assert not torch.allclose(a.heard[:, 6:], b.heard[:, 6:])
 

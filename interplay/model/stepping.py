@@ -20,6 +20,7 @@ class StepState:
     heard, said: int64 (batch,), word ids. keys, values: float32 (layers, batch, heads, window x positions, head
     width), a ring: micro-turn `t` lives in slot `t mod window`. Keys carry their own rotary time, so their order in
     the ring does not matter. `used`: which ring slots hold a micro-turn, bool (window,); a skipped one leaves none.
+    copy_keys: float32 (batch, window, head width) and transcript: int64 (batch, window), what may be said again.
     """
 
     keys: Tensor
@@ -27,6 +28,8 @@ class StepState:
     heard: Tensor
     said: Tensor
     used: Tensor
+    copy_keys: Tensor
+    transcript: Tensor
     turn: int = 0
     last: int = -1
 
@@ -35,7 +38,9 @@ class StepState:
         shape = (config.layers, batch, config.heads, config.window * config.positions, config.width // config.heads)
         none = torch.zeros(batch, dtype=torch.int64)
         used = torch.zeros(config.window, dtype=torch.bool)
-        return cls(torch.zeros(shape), torch.zeros(shape), none, none.clone(), used)
+        copy_keys = torch.zeros(batch, config.window, shape[-1])
+        transcript = torch.zeros(batch, config.window, dtype=torch.int64)
+        return cls(torch.zeros(shape), torch.zeros(shape), none, none.clone(), used, copy_keys, transcript)
 
 
 class _Fused(NamedTuple):
@@ -98,10 +103,23 @@ class Stepper:
             x = x + F.linear(attended.transpose(1, 2).flatten(2), block.out)
             gate, value = F.linear(_unit(x), block.up).chunk(2, -1)
             x = x + F.linear(F.silu(gate) * value, block.down)
+        last, table = self.model.last(x), self.model.words.t()
+        said = self._word(state, last, cos[-1:], sin[-1:])
         state.last = state.turn
         state.turn += 1
-        decision, heard, said = self.model.read(x)
-        return Outputs(decision[:, 0], heard[:, 0], said[:, 0])
+        return Outputs(self.model.decision(last[:, 0]), self.model.heard(last[:, 0]) @ table, said)
+
+    def _word(self, state: StepState, last: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Log-probabilities of what to say, from wording and from the transcript of the window."""
+        copy, window = self.model.copy, self.config.window
+        if state.last >= 0:
+            state.transcript[:, state.last % window] = state.heard
+        own = state.turn % window
+        state.copy_keys[:, own] = rotate(copy.key(last[:, 0]), cos, sin)
+        state.transcript[:, own] = 0  # not known yet: the caller decides what was heard
+        query = rotate(copy.query(last), cos, sin)
+        said = self.model.said(last) @ self.model.words.t()
+        return copy(query, state.copy_keys, copy.gate(last), said, state.transcript, state.used[None])[:, 0]
 
     def _embed(self, state: StepState, bins: Tensor) -> Tensor:
         model = self.model

@@ -18,7 +18,7 @@ from interplay.model.dmel import CHANNELS, FRAMES, LEVELS
 
 
 class Outputs(NamedTuple):
-    """Logits of micro-turns. decision (..., 2), heard (..., vocabulary), said (..., vocabulary)."""
+    """Of micro-turns: logits of decision (..., 2) and heard (..., vocabulary), log-probabilities of said."""
 
     decision: Tensor
     heard: Tensor
@@ -98,6 +98,37 @@ class Block(nn.Module):
         return x + self.down(F.silu(gate) * value)
 
 
+class Copy(nn.Module):
+    """Say again what was heard: attention from now over the model's own transcript (See et al. 2017, arXiv 1704.04368).
+
+    The key of a heard word is the model's state in the micro-turn that heard it, which knows what part the word plays
+    in a request; the word itself is read from the transcript. `said` is then a mixture of copying and wording.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        size = config.width // config.heads
+        self.query = nn.Linear(config.width, size)
+        self.key = nn.Linear(config.width, size)
+        self.gate = nn.Linear(config.width, 1)
+
+    def forward(
+        self, query: Tensor, key: Tensor, gate: Tensor, said: Tensor, transcript: Tensor, seen: Tensor
+    ) -> Tensor:
+        """Log-probabilities of what to say, (batch, now, vocabulary).
+
+        query (batch, now, size) and key (batch, turns, size) are rotated to their time; gate (batch, now, 1) and said
+        (batch, now, vocabulary) are logits. transcript: int64 (batch, turns), the word heard in each micro-turn, 0 for
+        none. seen: bool (now, turns), which micro-turns lie before now and within the window.
+        """
+        usable = seen & (transcript > 1)[:, None]
+        scores = (query @ key.transpose(1, 2)) / key.shape[-1] ** 0.5
+        attention = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
+        copied = attention @ F.one_hot(transcript, said.shape[-1]).to(attention.dtype)
+        share = gate.sigmoid() * usable.any(-1, keepdim=True)
+        return (share * copied + (1 - share) * said.softmax(-1) + 1e-9).log()
+
+
 class InteractionModel(nn.Module):
     """The transformer with its input stems and output heads."""
 
@@ -115,6 +146,7 @@ class InteractionModel(nn.Module):
         self.decision = nn.Linear(width, len(DECISIONS))
         self.heard = nn.Linear(width, width, bias=False)
         self.said = nn.Linear(width, width, bias=False)
+        self.copy = Copy(config)
         for block in self.blocks:
             assert isinstance(block, Block)
             nn.init.zeros_(block.out.weight)
@@ -142,25 +174,36 @@ class InteractionModel(nn.Module):
 
         return self.feed_heard(look_up(heard)) + self.feed_said(look_up(said))
 
-    def read(self, x: Tensor) -> Outputs:
-        """Outputs from the last position of each micro-turn. x: (batch, turns x positions, width)."""
-        last = self.norm(x[:, self.config.positions - 1 :: self.config.positions])
-        table = self.words.t()
-        return Outputs(self.decision(last), self.heard(last) @ table, self.said(last) @ table)
+    def last(self, x: Tensor) -> Tensor:
+        """What outputs are read from: the last position of each micro-turn, normalised, (batch, turns, width)."""
+        return self.norm(x[:, self.config.positions - 1 :: self.config.positions])
 
-    def forward(self, bins: Tensor, heard: Tensor, said: Tensor) -> Outputs:
-        """Whole scenes at once (training). Arguments as in `embed`; logits are (batch, turns, ...)."""
+    def forward(self, bins: Tensor, heard: Tensor, said: Tensor, transcript: Tensor) -> Outputs:
+        """Whole scenes at once (training). bins, heard, said as in `embed`; transcript: int64 (batch, turns), the word
+        heard *in* each micro-turn, which later ones may copy. Outputs are (batch, turns, ...)."""
+        config, turns = self.config, bins.shape[1]
         x = self.embed(bins, heard, said)
-        turns = bins.shape[1]
-        cos, sin = rotary(torch.arange(turns), self.config)
+        cos, sin = rotary(torch.arange(turns), config)
         cos, sin = cos.to(x.device), sin.to(x.device)
-        mask = None if turns <= self.config.window else window_mask(turns, self.config).to(x.device)
+        mask = None if turns <= config.window else window_mask(turns, config).to(x.device)
         for block in self.blocks:
             assert isinstance(block, Block)
             q, k, v = block.project(x, cos, sin)
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
             x = block.finish(x, attended)
-        return self.read(x)
+        last, table = self.last(x), self.words.t()
+        cos, sin = cos[config.positions - 1 :: config.positions], sin[config.positions - 1 :: config.positions]
+        index = torch.arange(turns, device=x.device)
+        ago = index[:, None] - index[None]
+        words = self.copy(
+            rotate(self.copy.query(last), cos, sin),
+            rotate(self.copy.key(last), cos, sin),
+            self.copy.gate(last),
+            self.said(last) @ table,
+            transcript,
+            (ago > 0) & (ago < config.window),
+        )
+        return Outputs(self.decision(last), self.heard(last) @ table, words)
 
 
 def window_mask(turns: int, config: ModelConfig) -> Tensor:

@@ -31,11 +31,11 @@ def random_conditions(rng: random.Random) -> Conditions:
     return Conditions(
         level_db=rng.uniform(-15, 8),
         tilt_db=rng.uniform(-8, 8),
-        snr_db=rng.uniform(6, 45),
+        snr_db=rng.uniform(8, 45),
         noise_colour_db=tuple(rng.uniform(-10, 10) for _ in range(5)),
-        babble_db=rng.uniform(-25, -12) if rng.random() < 0.15 else None,
-        band=(rng.randint(4, 10), rng.randint(52, 62)) if rng.random() < 0.12 else None,
-        reverb=rng.uniform(0.3, 0.75) if rng.random() < 0.25 else 0.0,
+        babble_db=rng.uniform(-25, -12) if rng.random() < 0.1 else None,
+        band=(rng.randint(4, 10), rng.randint(52, 62)) if rng.random() < 0.08 else None,
+        reverb=rng.uniform(0.3, 0.75) if rng.random() < 0.18 else 0.0,
     )
 
 

@@ -46,12 +46,12 @@ def loss_of(model: InteractionModel, batch: Batch, settings: TrainSettings, gene
     heard_before = _corrupt(heard_before, settings, generator, len(model.words))
     device = model.words.device
     bins, heard, said = batch.bins.to(device), batch.heard.to(device), batch.said.to(device)
-    out = model(bins, heard_before.to(device), said_before.to(device))
+    out = model(bins, heard_before.to(device), said_before.to(device), heard)
     speak = said > 0
     weight = 1 + (settings.speak_weight - 1) * speak.float()
     hearing = F.cross_entropy(out.heard.flatten(0, 1).float(), heard.flatten(), reduction="none")
     deciding = F.cross_entropy(out.decision.flatten(0, 1).float(), speak.long().flatten(), reduction="none")
-    wording = F.cross_entropy(out.said.flatten(0, 1).float(), said.flatten(), reduction="none")
+    wording = F.nll_loss(out.said.flatten(0, 1).float(), said.flatten(), reduction="none")
     # Where silence is right there is nothing to word: the decision head alone learns silence.
     hearing = (hearing * (1 + (settings.word_weight - 1) * (heard.flatten() > 0))).mean()
     return hearing + (weight.flatten() * deciding).mean() + settings.speak_weight * (wording * speak.flatten()).mean()
