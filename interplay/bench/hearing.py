@@ -12,9 +12,10 @@ import numpy as np
 from interplay.bench.runner import play
 from interplay.core.types import INPUT_RATE, INPUT_SAMPLES, BadInput, MicroTurnIn
 from interplay.foreground.base import Foreground, ForegroundSpec
+from interplay.model.vocabulary import tokens
 from interplay.training.espeak import engine, random_voice
 from interplay.training.evaluate import edit_distance
-from interplay.training.language import tokens, write_chatter, write_request
+from interplay.training.language import write_chatter, write_request
 
 KINDS = ("every", "after", "cue", "repeat", "stop", "chatter", "chatter", "chatter")
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")

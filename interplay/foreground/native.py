@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from interplay.model import checkpoint as checkpoints
 from interplay.model.dmel import DMelStream
 from interplay.model.stepping import Stepper, StepState
 from interplay.model.transformer import InteractionModel
-from interplay.model.vocabulary import Vocabulary
+from interplay.model.vocabulary import Vocabulary, tokens
 
 SPEAK_THRESHOLD = 0.5
+TYPED_WORDS = 200  # waiting typed words; older ones give way
 
 
 class NativeForeground:
@@ -57,6 +59,7 @@ class NativeChannel:
         self._foreground = foreground
         self._threshold = threshold
         self._sound = DMelStream()
+        self._typed: deque[int] = deque(maxlen=TYPED_WORDS)
         self._state = StepState.empty(foreground.stepper.config)
 
     async def step(self, turn: MicroTurnIn) -> MicroTurnOut:
@@ -71,10 +74,16 @@ class NativeChannel:
         bins = torch.from_numpy(self._sound.push(turn.audio))[None]
         out = self._foreground.stepper.step(state, bins)
         state.heard = out.heard.argmax(-1)
+        heard = words.text(int(state.heard))
+        for event in turn.events:
+            if event.kind == "text":
+                self._typed.extend(words.id(word) for word in tokens(str(event.data.get("text", ""))))
+        if self._typed and not heard:
+            # Typed words go in where heard words do, one per micro-turn, while nobody is talking.
+            state.heard = torch.tensor([self._typed.popleft()])
         wants = bool(out.decision.softmax(-1)[0, 1] > self._threshold)
         out.said[:, :2] = float("-inf")  # having decided to speak, it says a word
         state.said = out.said.argmax(-1) if wants else torch.zeros_like(state.said)
-        heard = words.text(int(state.heard))
         said = words.text(int(state.said))
         return MicroTurnOut(turn.turn, None, heard, said)
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 NONE, UNKNOWN = 0, 1
 _SPECIAL = ("<none>", "<unk>")
+
+
+def tokens(text: str) -> list[str]:
+    """Lower-case words of a text, punctuation dropped."""
+    return re.findall(r"[a-z']+", text.lower())
 
 
 class Vocabulary:

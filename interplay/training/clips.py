@@ -12,8 +12,9 @@ import numpy as np
 
 from interplay.core.types import INPUT_RATE, BadInput
 from interplay.model.dmel import CHANNELS, mel_power
+from interplay.model.vocabulary import tokens
 from interplay.training.espeak import SyntheticVoice, engine
-from interplay.training.language import Request, parse_request, tokens
+from interplay.training.language import Request, parse_request
 
 FRAMES_PER_S = 50
 _LN10 = np.float32(np.log(10))

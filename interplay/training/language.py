@@ -10,6 +10,8 @@ import random
 import re
 from dataclasses import dataclass
 
+from interplay.model.vocabulary import tokens
+
 NUMBERS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
     "eleven": 11, "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30,
@@ -117,11 +119,6 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...] = tuple(
         ("repeat", "repeat (.+)", ("p",)),
     )
 )
-
-
-def tokens(text: str) -> list[str]:
-    """Lower-case words of a text, punctuation dropped."""
-    return re.findall(r"[a-z']+", text.lower())
 
 
 def parse_request(words: list[str], *, longest: int = 4) -> Request | None:
