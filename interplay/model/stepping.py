@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interplay.model.config import ModelConfig
-from interplay.model.transformer import Block, InteractionModel, Outputs, rotary, rotate
+from interplay.model.transformer import Block, InteractionModel, Outputs, Recall, rotary, rotate
 
 
 @dataclass(slots=True)
@@ -20,7 +20,8 @@ class StepState:
     heard, said: int64 (batch,), word ids. keys, values: float32 (layers, batch, heads, window x positions, head
     width), a ring: micro-turn `t` lives in slot `t mod window`. Keys carry their own rotary time, so their order in
     the ring does not matter. `used`: which ring slots hold a micro-turn, bool (window,); a skipped one leaves none.
-    copy_keys: float32 (batch, window, head width) and transcript: int64 (batch, window), what may be said again.
+    transcript: int64 (batch, window), the words heard; copy_keys and recall_values: float32 (batch, window, ...), what
+    the model knew when it heard them.
     """
 
     keys: Tensor
@@ -28,8 +29,9 @@ class StepState:
     heard: Tensor
     said: Tensor
     used: Tensor
-    copy_keys: Tensor
     transcript: Tensor
+    copy_keys: Tensor
+    recall_values: Tensor
     turn: int = 0
     last: int = -1
 
@@ -38,9 +40,9 @@ class StepState:
         shape = (config.layers, batch, config.heads, config.window * config.positions, config.width // config.heads)
         none = torch.zeros(batch, dtype=torch.int64)
         used = torch.zeros(config.window, dtype=torch.bool)
-        copy_keys = torch.zeros(batch, config.window, shape[-1])
         transcript = torch.zeros(batch, config.window, dtype=torch.int64)
-        return cls(torch.zeros(shape), torch.zeros(shape), none, none.clone(), used, copy_keys, transcript)
+        keys, values = (torch.zeros(batch, config.window, size) for size in (shape[-1], Recall.SIZE))
+        return cls(torch.zeros(shape), torch.zeros(shape), none, none.clone(), used, transcript, keys, values)
 
 
 class _Fused(NamedTuple):
@@ -103,23 +105,29 @@ class Stepper:
             x = x + F.linear(attended.transpose(1, 2).flatten(2), block.out)
             gate, value = F.linear(_unit(x), block.up).chunk(2, -1)
             x = x + F.linear(F.silu(gate) * value, block.down)
-        last, table = self.model.last(x), self.model.words.t()
-        said = self._word(state, last, cos[-1:], sin[-1:])
+        out = self._read(state, self.model.last(x), cos[-1:], sin[-1:])
         state.last = state.turn
         state.turn += 1
-        return Outputs(self.model.decision(last[:, 0]), self.model.heard(last[:, 0]) @ table, said)
+        return out
 
-    def _word(self, state: StepState, last: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Log-probabilities of what to say, from wording and from the transcript of the window."""
-        copy, window = self.model.copy, self.config.window
+    def _read(self, state: StepState, last: Tensor, cos: Tensor, sin: Tensor) -> Outputs:
+        """Outputs from the last position (batch, 1, width) and from the transcript of the window."""
+        model, window, own = self.model, self.config.window, state.turn % self.config.window
         if state.last >= 0:
             state.transcript[:, state.last % window] = state.heard
-        own = state.turn % window
-        state.copy_keys[:, own] = rotate(copy.key(last[:, 0]), cos, sin)
         state.transcript[:, own] = 0  # not known yet: the caller decides what was heard
-        query = rotate(copy.query(last), cos, sin)
-        said = self.model.said(last) @ self.model.words.t()
-        return copy(query, state.copy_keys, copy.gate(last), said, state.transcript, state.used[None])[:, 0]
+        state.copy_keys[:, own] = rotate(model.copy.key(last[:, 0]), cos, sin)
+        state.recall_values[:, own] = model.recall.value(last[:, 0])
+        just = state.heard[:, None] * (state.turn - state.last == 1)
+        same = (just > 1) & (just == state.transcript) & state.used
+        if state.last >= 0:
+            same[:, state.last % window] = False
+        table, heard = model.words.t(), model.heard(last[:, 0])
+        last = model.recall(last, state.recall_values, same[:, None])
+        query = rotate(model.copy.query(last), cos, sin)
+        wording = model.said(last) @ table
+        said = model.copy(query, state.copy_keys, model.copy.gate(last), wording, state.transcript, state.used[None])
+        return Outputs(model.decision(last[:, 0]), heard @ table, said[:, 0])
 
     def _embed(self, state: StepState, bins: Tensor) -> Tensor:
         model = self.model

@@ -129,6 +129,31 @@ class Copy(nn.Module):
         return (share * copied + (1 - share) * said.softmax(-1) + 1e-9).log()
 
 
+class Recall(nn.Module):
+    """What was said about the word that was just heard: an exact match of words instead of a learnt one.
+
+    Reads the model's states of the earlier micro-turns that heard the same word, so "you once told me to watch for
+    this word" is one linear step away from deciding to speak. A small model finds such matches late or never.
+    """
+
+    SIZE = 64
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.value = nn.Linear(config.width, self.SIZE)
+        self.up = nn.Linear(config.width + self.SIZE, config.width)
+        self.down = nn.Linear(config.width, config.width)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
+
+    def forward(self, last: Tensor, values: Tensor, same: Tensor) -> Tensor:
+        """`last` (batch, now, width) with what is recalled; values (batch, turns, 64) of the window's micro-turns;
+        same: bool (batch, now, turns), the micro-turns that heard the word that was just heard."""
+        weight = same.to(values.dtype)
+        found = (weight @ values) * torch.rsqrt(1 + weight.sum(-1, keepdim=True))
+        return last + self.down(F.gelu(self.up(torch.cat([last, found], -1))))
+
+
 class InteractionModel(nn.Module):
     """The transformer with its input stems and output heads."""
 
@@ -147,6 +172,7 @@ class InteractionModel(nn.Module):
         self.heard = nn.Linear(width, width, bias=False)
         self.said = nn.Linear(width, width, bias=False)
         self.copy = Copy(config)
+        self.recall = Recall(config)
         for block in self.blocks:
             assert isinstance(block, Block)
             nn.init.zeros_(block.out.weight)
@@ -195,15 +221,18 @@ class InteractionModel(nn.Module):
         cos, sin = cos[config.positions - 1 :: config.positions], sin[config.positions - 1 :: config.positions]
         index = torch.arange(turns, device=x.device)
         ago = index[:, None] - index[None]
+        just = F.pad(transcript, (1, 0))[:, :-1, None]  # what the micro-turn before heard
+        same = (just > 1) & (just == transcript[:, None]) & (ago > 1) & (ago < config.window)
+        last, heard_from = self.recall(last, self.recall.value(last), same), last
         words = self.copy(
             rotate(self.copy.query(last), cos, sin),
-            rotate(self.copy.key(last), cos, sin),
+            rotate(self.copy.key(heard_from), cos, sin),
             self.copy.gate(last),
             self.said(last) @ table,
             transcript,
             (ago > 0) & (ago < config.window),
         )
-        return Outputs(self.decision(last), self.heard(last) @ table, words)
+        return Outputs(self.decision(last), self.heard(heard_from) @ table, words)
 
 
 def window_mask(turns: int, config: ModelConfig) -> Tensor:
