@@ -207,6 +207,37 @@ def test_a_recipe_with_a_wrong_key_is_one_clear_line(tmp_path):
         load_recipe(tmp_path / "absent.toml")
 
 
+def _average(share, seen=None):
+    numbers = [torch.tensor([1.0 + share.rank]), torch.tensor([[10.0 * share.rank, 4.0]])]
+    share.mean(numbers)
+    if seen is not None:
+        seen += [n.tolist() for n in numbers]
+
+
+@pytest.mark.slow
+def test_two_processes_agree_on_the_mean_of_their_gradients():
+    from functools import partial
+
+    from interplay.training import parallel
+
+    seen: list = []
+    parallel.run(partial(_average, seen=seen), 2, others=_average)
+    assert seen == [[1.5], [[5.0, 4.0]]]
+
+
+def test_ranks_of_a_shared_batch_hear_different_scenes_of_one_length():
+    from interplay.training.parallel import Share
+
+    shares = [
+        SceneStream(
+            language_vocabulary(), [], seed=5, start=0, lengths=[(80, 4, 1.0), (120, 2, 1.0)], share=Share(rank, 2)
+        ).batch(3, None)
+        for rank in range(2)
+    ]
+    assert shares[0].bins.shape == shares[1].bins.shape and shares[0].bins.shape[0] in (1, 2)
+    assert words_of(shares[0]) != words_of(shares[1])
+
+
 @pytest.mark.slow
 def test_training_learns_resumes_and_writes_one_usable_file(tmp_path, monkeypatch):
     """A few steps of a tiny model: loss falls, a resumed run continues where it was, the checkpoint listens."""
