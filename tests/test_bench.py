@@ -117,11 +117,12 @@ def test_a_perfect_listener_scores_and_a_silent_one_does_not():
 def test_the_command_writes_what_other_tools_read(tmp_path):
     out = tmp_path / "b.json"
     with pytest.raises(SystemExit) as done:
-        main(["bench", "timespeak", "cuespeak", "step", "--foreground", "silent", "--n", "4", "--json", str(out)])
+        main(["bench", *TASKS, "hearing", "step", "--foreground", "silent", "--n", "4", "--json", str(out)])
     assert done.value.code in (0, None)
     document = json.loads(out.read_text())
     assert document["tasks"]["timespeak"]["metrics"]["macro_accuracy"] == 0
     assert document["tasks"]["cuespeak"]["n"] == 4
+    assert document["tasks"]["hearing"]["metrics"]["wer_clean"] == 100  # who hears nothing misses every word
     assert {"p50_ms", "p99_ms"} <= set(document["tasks"]["step"]["metrics"])
     assert document["machine"] and document["seed"] == 0 and document["foreground"] == "silent"
 

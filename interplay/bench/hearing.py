@@ -16,6 +16,7 @@ from interplay.model.vocabulary import tokens
 from interplay.training.espeak import engine, random_voice
 from interplay.training.evaluate import edit_distance
 from interplay.training.language import write_chatter, write_request
+from interplay.voice.base import SilentVoice
 
 KINDS = ("every", "after", "cue", "repeat", "stop", "chatter", "chatter", "chatter")
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -44,7 +45,7 @@ def word_error_rate(foreground: Foreground, n: int, seed: int, snr_db: float | N
         rng = random.Random(f"hearing/{seed}/{i}")
         text = sentence(rng)
         audio, _ = engine().speak(text, random_voice(rng, held_out=held_out))
-        run = asyncio.run(play(foreground, None, noisy(audio, snr_db, i)))
+        run = asyncio.run(play(foreground, SilentVoice(), noisy(audio, snr_db, i)))
         errors += edit_distance(text.split(), list(run.heard))
         words += len(text.split())
     return 100 * errors / words
@@ -70,7 +71,7 @@ def recorded_error_rate(foreground: Foreground, folder: Path, n: int, seed: int,
     for i, row in enumerate(rows[:n]):
         audio, rate = soundfile.read(folder / row["file"], dtype="float32", always_2d=True)
         mono = soxr.resample(audio.mean(1), rate, INPUT_RATE).astype(np.float32)
-        run = asyncio.run(play(foreground, None, noisy(mono, None, i)))
+        run = asyncio.run(play(foreground, SilentVoice(), noisy(mono, None, i)))
         reference = tokens(row["text"])
         errors += edit_distance(reference, list(run.heard))
         words += len(reference)

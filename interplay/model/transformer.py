@@ -124,7 +124,10 @@ class Copy(nn.Module):
         usable = seen & (transcript > 1)[:, None]
         scores = (query @ key.transpose(1, 2)) / key.shape[-1] ** 0.5
         attention = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
-        copied = attention @ F.one_hot(transcript, said.shape[-1]).to(attention.dtype)
+        if attention.shape[1] == 1:  # one micro-turn, live: no one-hot table of the whole window
+            copied = torch.zeros_like(said).scatter_add(2, transcript[:, None], attention)
+        else:
+            copied = attention @ F.one_hot(transcript, said.shape[-1]).to(attention.dtype)
         share = gate.sigmoid() * usable.any(-1, keepdim=True)
         return (share * copied + (1 - share) * said.softmax(-1) + 1e-9).log()
 
