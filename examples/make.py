@@ -1,4 +1,5 @@
-"""Makes the example recordings: `python examples/make.py`. The speaker is hibari-tts (Apache-2.0), re-pitched.
+"""Makes the example recordings: `python examples/make.py`. The speakers are
+synthetic voices that training never met.
 
 Each script is a list of (second, what is said). The recording lasts `seconds`; after the last word it is quiet.
 """
@@ -11,24 +12,24 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
-import soxr
-from hibari import Hibari
+
+from interplay.model.vocabulary import tokens
+from interplay.training.espeak import SyntheticVoice, engine
 
 HERE = Path(__file__).parent
-RATE_IN, RATE = 24_000, 16_000
+RATE = 16_000
 
 
 @dataclass(frozen=True)
 class Example:
-    """pitch: 1.0 is the speaker's own, less is deeper. expect: one line for the page, what should happen."""
+    """voice: a held-out variant of espeak-ng. expect: one line for the page, what should happen."""
 
     file: str
     title: str
     expect: str
     seconds: float
     script: tuple[tuple[float, str], ...]
-    pitch: float = 1.0
-    speed: float = 1.0
+    voice: str = "f2"
 
 
 EXAMPLES = (
@@ -50,7 +51,7 @@ EXAMPLES = (
             (8.0, "She put the apple on the table, and then we talked about music."),
             (13.6, "I really like the apple today."),
         ),
-        pitch=0.9,
+        voice="Andrea",
     ),
     Example(
         "repeat-after-me.flac",
@@ -58,8 +59,7 @@ EXAMPLES = (
         "It says back yellow tiger mountain.",
         9.0,
         ((0.6, "Repeat after me. Yellow tiger mountain."),),
-        pitch=1.06,
-        speed=0.95,
+        voice="m3",
     ),
     Example(
         "chatter.flac",
@@ -71,8 +71,7 @@ EXAMPLES = (
             (4.0, "There was a bottle near the window, and my pencil broke again."),
             (9.2, "Can we talk about music or the weather?"),
         ),
-        pitch=0.86,
-        speed=1.05,
+        voice="f2",
     ),
     Example(
         "two-seconds-stop.flac",
@@ -80,22 +79,22 @@ EXAMPLES = (
         "It keeps time until it hears stop, and then it lets go.",
         18.0,
         ((0.6, "Say hello every two seconds."), (11.4, "Okay, stop now.")),
-        pitch=1.1,
+        voice="m3",
     ),
 )
 
 
-def speak(speaker: Hibari, text: str, pitch: float, speed: float) -> np.ndarray:
-    """float32 (n,) at 16 kHz. Pitch: samples played slower or faster, after speaking that much faster or slower."""
-    audio = np.asarray(speaker(text, speed=speed / pitch, seed=0), np.float32)
-    return soxr.resample(audio, RATE_IN * pitch, RATE)
+def speak(text: str, voice: str) -> np.ndarray:
+    """float32 (n,) at 16 kHz."""
+    audio, _ = engine().speak(" ".join(tokens(text)), SyntheticVoice("en-us", voice, 150, 50, 50))
+    return audio
 
 
-def record(speaker: Hibari, example: Example) -> np.ndarray:
+def record(example: Example) -> np.ndarray:
     """The whole recording, with a breath of room noise: digital silence is not what a microphone hears."""
     out = np.zeros(int(example.seconds * RATE), np.float32)
     for at, text in example.script:
-        speech = speak(speaker, text, example.pitch, example.speed)
+        speech = speak(text, example.voice)
         start = int(at * RATE)
         if start + len(speech) > len(out):
             raise ValueError(f"{example.file}: {text!r} does not fit into {example.seconds} s")
@@ -105,9 +104,8 @@ def record(speaker: Hibari, example: Example) -> np.ndarray:
 
 
 def main() -> None:
-    speaker = Hibari()
     for example in EXAMPLES:
-        sf.write(HERE / example.file, record(speaker, example), RATE, subtype="PCM_16")
+        sf.write(HERE / example.file, record(example), RATE, subtype="PCM_16")
         print(f"{example.file}: {(HERE / example.file).stat().st_size / 1000:.0f} kB")
     index = [{"file": e.file, "title": e.title, "expect": e.expect, "text": [*e.script]} for e in EXAMPLES]
     (HERE / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

@@ -99,13 +99,13 @@ def browser(wav: Path | None = None, *, microphone: bool = True) -> Iterator:
 
 
 def spoken(path: Path, text: str, *, lead_s: float = 1.0, tail_s: float = 30.0) -> Path:
-    """A wav in which our own speaker says `text`, as a microphone file for Chromium."""
-    from interplay.voice.engine import HibariEngine
+    """A wav in which a voice that training never met says `text`, as a microphone file for Chromium."""
+    from interplay.training.espeak import SyntheticVoice, engine
 
-    speech = HibariEngine().render(text.split()).audio
-    quiet = [np.zeros(int(24_000 * seconds), np.float32) for seconds in (lead_s, tail_s)]
+    speech, _ = engine().speak(text, SyntheticVoice("en-us", "f2", 150, 50, 50))
+    quiet = [np.zeros(int(16_000 * seconds), np.float32) for seconds in (lead_s, tail_s)]
     sf.write(
-        path, np.concatenate([quiet[0], speech * (0.5 / np.abs(speech).max()), quiet[1]]), 24_000, subtype="PCM_16"
+        path, np.concatenate([quiet[0], speech * (0.5 / np.abs(speech).max()), quiet[1]]), 16_000, subtype="PCM_16"
     )
     return path
 
