@@ -1,0 +1,1 @@
+"""The gateway: one seam to every provider, live and slow."""
