@@ -2,7 +2,7 @@
 
 One call, in the order in which it is used:
 
-    caller = policy.identify(secret, agent=..., user=..., session=...)
+    caller = await policy.identify(secret, agent=..., user=..., session=...)
     async with await policy.admit(caller, Ask("chat", route="voice")) as grant:      # or raises Denied
         body = await grant.outgoing(messages)                     # guardrails before, redaction
         candidates = [t for t in targets if grant.forbids(t.provider, t.model, t.region) is None]
@@ -113,18 +113,24 @@ class Entry(Protocol):
 
     id: str
 
-    def usage(self, more: Usage, *, estimated: bool = False) -> None:
+    def usage(self, more: Usage, *, estimated: bool = False, provider_id: str = "") -> None:
         """Add what was just spent. Costs microseconds, and survives `kill -9` from the moment it returns.
 
         estimated: counted by us rather than by the provider; `reported` replaces it.
+        provider_id: the provider's id of the response, as soon as it is known. `id` itself should travel to the
+        provider as X-Client-Request-Id: either can match a line of its bill.
         """
         ...
 
     def reported(self, total: Usage, *, provider_id: str = "") -> None:
         """The provider's own count of this whole attempt: it replaces what was counted so far, which is kept beside.
 
-        provider_id: the provider's id of the response, by which a bill can be matched. May be called repeatedly.
+        May be called repeatedly; `usage` adds to the last report.
         """
+        ...
+
+    def content(self, *, request: Any = None, response: Any = None) -> None:
+        """Keep what was said, if and only if this entry is logged in full; a no-op at any other level."""
         ...
 
     @property
@@ -204,7 +210,7 @@ class Grant(Protocol):
 class Policy(Protocol):
     """Who may do what. Every decision is in the audit log."""
 
-    def identify(self, secret: str | None, *, agent: str = "", user: str = "", session: str = "") -> Caller:
+    async def identify(self, secret: str | None, *, agent: str = "", user: str = "", session: str = "") -> Caller:
         """Whose call this is. secret: a virtual key; None is local trust. Raises Denied ("key") if it is not known.
 
         What a key fixes (its agent or user) wins over what the request claims.
