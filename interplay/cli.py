@@ -178,6 +178,19 @@ def bench(
     n: Annotated[int, typer.Option("--n", help="Items per task.")] = 100,
     seed: Seed = 0,
     voices: Annotated[str, typer.Option(help='Whose voices ask: "held-out" were never trained on.')] = "held-out",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", metavar="FOLDER", help="Recordings that speak a column of their own; repeatable."),
+    ] = None,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option("--held-out", metavar="SPEAKER", help="Speakers of --data that count; default: the checkpoint's."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes.")] = 1,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="An option of a single task; repeatable."),
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", metavar="OUT.json")] = None,
     report: Annotated[Path | None, typer.Option("--report", metavar="DIR")] = None,
 ) -> None:
@@ -193,6 +206,10 @@ def bench(
         n=n,
         seed=seed,
         voices=voices,
+        data=data,
+        held_out=held_out,
+        jobs=jobs,
+        options=option,
         json_path=json_path,
         report=report,
     )

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import platform
-import statistics
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from interplay import __version__
-from interplay.bench.items import TASKS, items
-from interplay.bench.runner import play
-from interplay.bench.score import Verdict, judge, macro
-from interplay.core.types import BadInput, InterplayError
-from interplay.foreground.base import Foreground
+from interplay.bench.task import Result, Setup, Task
+from interplay.core.types import BadInput, InterplayError, Missing
 
-
-@dataclass(slots=True)
-class Result:
-    """One task. metrics: name -> value; interval: name -> 95 % interval. verdicts: per item, for the report."""
-
-    n: int
-    metrics: dict[str, float]
-    interval: dict[str, tuple[float, float]] = field(default_factory=dict)
-    verdicts: list[Verdict] = field(default_factory=list)
+# Task -> where its `run(setup) -> Result` is. Nothing is imported before it is asked for.
+TASKS: dict[str, str] = {
+    "timespeak": "interplay.bench.speaking:timespeak",
+    "cuespeak": "interplay.bench.speaking:cuespeak",
+    "hearing": "interplay.bench.hearing:run",
+    "step": "interplay.bench.step:run",
+}
 
 
 def bench_command(
@@ -39,42 +30,33 @@ def bench_command(
     n: int = 100,
     seed: int = 0,
     voices: str = "held-out",
+    data: list[Path] | None = None,
+    held_out: list[str] | None = None,
+    jobs: int = 1,
+    options: list[str] | None = None,
     json_path: Path | None = None,
     report: Path | None = None,
 ) -> None:
-    """Run `tasks`. voices: `held-out` (never used in training), `training`, or a data folder (hearing only)."""
+    """Run `tasks` and show what came out. The options are those of `task.Setup`; options: NAME=VALUE each."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    unknown = [t for t in tasks if t not in RUNNERS]
-    if unknown:
-        raise BadInput(f"no bench task {', '.join(unknown)}; there are {', '.join(RUNNERS)}")
-    if n < 1:
-        raise BadInput(f"--n {n}: at least one item")
-    if voices not in ("held-out", "training") and not Path(voices.split(":")[0]).is_dir():
-        raise BadInput(f"--voices {voices!r}: held-out, training, or FOLDER[:voice,voice] (with an index.jsonl)")
-    from interplay.foreground.registry import load_foreground
-
-    mind = load_foreground(foreground, checkpoint=checkpoint)
+    base = _setup(foreground, checkpoint, n, seed, voices, data, held_out, jobs, options)
+    runs = {name: _load(name) for name in tasks}
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description:10s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description:12s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     results: dict[str, Result] = {}
-    with Progress(*columns, console=console) as bar:
-        for name in tasks:
-            row = bar.add_task(name, total=n)
-            results[name] = RUNNERS[name](mind, n, seed, voices, lambda row=row: bar.advance(row))
-            bar.update(row, completed=n)
-    document = {
-        "version": __version__,
-        "machine": machine(),
-        "foreground": mind.name,
-        "voices": voices,
-        "seed": seed,
-        "tasks": {
-            name: {"n": r.n, "metrics": _rounded(r.metrics), "interval": {k: list(v) for k, v in r.interval.items()}}
-            for name, r in results.items()
-        },
-    }
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        for name, run in runs.items():
+            row = bar.add_task(name, total=None)
+
+            def advance(done: int = 1, total: int | None = None, row=row) -> None:
+                bar.update(row, advance=done, total=total)
+
+            base.advance = advance
+            results[name] = run(base)
+            bar.update(row, total=1, completed=1)
+    document = _document(base, results)
     _print(document)
     if json_path is not None:
         _write(json_path, json.dumps(document, indent=2) + "\n")
@@ -86,7 +68,54 @@ def bench_command(
         except OSError as error:
             raise BadInput(f"--report {report}: cannot make that folder ({error.strerror})") from error
         _write(report / "bench.json", json.dumps(document, indent=2) + "\n")
-        draw({name: r.verdicts for name, r in results.items() if r.verdicts}, document, report / "bench.png")
+        rows = (json.dumps({"task": name, **row}) for name, r in results.items() for row in r.rows)
+        _write(report / "items.jsonl", "".join(row + "\n" for row in rows))
+        draw(results, document, report)
+
+
+def _setup(
+    foreground: str,
+    checkpoint: Path | None,
+    n: int,
+    seed: int,
+    voices: str,
+    data: list[Path] | None,
+    held_out: list[str] | None,
+    jobs: int,
+    options: list[str] | None,
+) -> Setup:
+    if n < 1:
+        raise BadInput(f"--n {n}: at least one item")
+    if jobs < 1:
+        raise BadInput(f"--jobs {jobs}: at least one process")
+    if voices not in ("held-out", "training", "none") and not Path(voices.split(":")[0]).is_dir():
+        raise BadInput(
+            f"--voices {voices!r}: held-out, training, none, or FOLDER[:speaker,speaker] with an index.jsonl"
+        )
+    for folder in data or ():
+        if not folder.is_dir():
+            raise BadInput(f"--data {folder}: no such folder; a data folder holds recordings and an index.jsonl")
+    pairs = [option.partition("=") for option in options or ()]
+    if any(not (name and equals) for name, equals, _ in pairs):
+        raise BadInput("--option wants NAME=VALUE")
+    chosen = tuple(held_out) if held_out else None
+    given = {name: value for name, _, value in pairs}
+    return Setup(foreground, checkpoint, n, seed, voices, tuple(data or ()), chosen, jobs, given)
+
+
+def _load(name: str) -> Task:
+    """The function of a task. Raises BadInput for a name that is not in the table, Missing for a part that is not
+    installed."""
+    if name not in TASKS:
+        raise BadInput(f"no bench task {name}; there are {', '.join(TASKS)}")
+    module, _, function = TASKS[name].partition(":")
+    try:
+        return getattr(import_module(module), function)
+    except ImportError as error:
+        part = (error.name or "").split(".")[0]
+        if part in ("", "interplay"):
+            raise
+        raise Missing(f'the task {name} needs {part}; get it with: pip install "interplay[train,voice]"') from error
 
 
 def machine() -> str:
@@ -105,69 +134,37 @@ def machine() -> str:
     return f"{name}, {platform.system()}, Python {platform.python_version()}, {engine}, 1 thread"
 
 
-def _spoken(name: str) -> Callable[..., Result]:
-    def run(mind: Foreground, n: int, seed: int, voices: str, advance: Callable[[], None]) -> Result:
-        from interplay.voice.engine import HibariEngine
-        from interplay.voice.hibari import HibariVoice
-
-        if voices not in ("held-out", "training"):
-            raise BadInput(f"{name} items are composed from synthetic voices: --voices held-out or training")
-        voice = None if mind.capabilities.speaks else HibariVoice(HibariEngine(seed=seed), sync=True)
-        verdicts = []
-        for item in items(name, n, seed, held_out=voices == "held-out"):
-            verdicts.append(judge(item, asyncio.run(play(mind, voice, item.audio))))
-            advance()
-        value, interval = macro(verdicts)
-        metrics = {"macro_accuracy": value}
-        for category in dict.fromkeys(v.category for v in verdicts):
-            group = [v for v in verdicts if v.category == category]
-            metrics[f"accuracy_{category}"] = 100 * sum(v.right for v in group) / len(group)
-        metrics["hit_rate"] = 100 * sum(v.hit for v in verdicts) / len(verdicts)
-        metrics["extra_rate"] = 100 * sum(bool(v.extra) for v in verdicts) / len(verdicts)
-        metrics["all_responses_rate"] = 100 * sum(v.complete and not v.extra for v in verdicts) / len(verdicts)
-        onsets = [v.onset_s for v in verdicts if v.hit]
-        middle = 0.5 if name == "cuespeak" else 0.0  # CueSpeak's window runs from -0.2 to 1.2 s after the cue
-        metrics["onset_median_s"] = statistics.median(onsets) + middle if onsets else math.nan
-        return Result(n, metrics, {"macro_accuracy": interval}, verdicts)
-
-    return run
-
-
-def _hearing(mind: Foreground, n: int, seed: int, voices: str, advance: Callable[[], None]) -> Result:
-    from interplay.bench import hearing
-
-    if voices not in ("held-out", "training"):
-        folder, _, only = voices.partition(":")
-        chosen = frozenset(filter(None, only.split(",")))
-        return Result(n, {"wer_recorded": hearing.recorded_error_rate(mind, Path(folder), n, seed, chosen)})
-    held_out = voices == "held-out"
-    rates = {
-        f"wer_{name}": hearing.word_error_rate(mind, n, seed, snr, held_out=held_out)
-        for name, snr in (("clean", None), ("15db", 15.0), ("10db", 10.0))
+def _document(setup: Setup, results: dict[str, Result]) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "machine": machine(),
+        "foreground": setup.foreground,
+        "checkpoint": str(setup.checkpoint) if setup.checkpoint is not None else None,
+        "voices": setup.voices,
+        "data": [str(folder) for folder in setup.data],
+        "seed": setup.seed,
+        "tasks": {
+            name: {
+                "n": r.n,
+                "metrics": _rounded(r.metrics),
+                "interval": {key: [_round(low), _round(high)] for key, (low, high) in r.interval.items()},
+                "categories": {key: _rounded(figures) for key, figures in r.categories.items()},
+                "notes": r.notes,
+            }
+            for name, r in results.items()
+        },
     }
-    return Result(n, rates)
-
-
-def _step(mind: Foreground, n: int, seed: int, voices: str, advance: Callable[[], None]) -> Result:
-    from interplay.bench import hearing
-
-    times = 1e3 * asyncio.run(hearing.step_times(mind, turns=max(n, 300) + 20))
-    p50, p99 = np.percentile(times, [50, 99])
-    return Result(len(times), {"p50_ms": float(p50), "p99_ms": float(p99), "max_ms": float(times.max())})
-
-
-RUNNERS: dict[str, Callable[..., Result]] = {
-    **{name: _spoken(name) for name in TASKS},
-    "hearing": _hearing,
-    "step": _step,
-}
 
 
 def _rounded(metrics: dict[str, float]) -> dict[str, float | None]:
-    return {key: None if math.isnan(value) else round(value, 3) for key, value in metrics.items()}
+    return {key: _round(value) for key, value in metrics.items()}
 
 
-def _print(document: dict) -> None:
+def _round(value: float) -> float | None:
+    return round(value, 3) if math.isfinite(value) else None
+
+
+def _print(document: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -177,10 +174,10 @@ def _print(document: dict) -> None:
         table.add_column(column, justify="right" if column in ("n", "value") else "left")
     for task, result in document["tasks"].items():
         for i, (name, value) in enumerate(result["metrics"].items()):
-            low_high = result["interval"].get(name)
-            interval = f"{low_high[0]:.1f} .. {low_high[1]:.1f}" if low_high else ""
-            text = "-" if value is None else f"{value:.2f}"
-            table.add_row(task if i == 0 else "", str(result["n"]) if i == 0 else "", name, text, interval)
+            bounds = result["interval"].get(name)
+            text = "" if not bounds or None in bounds else f"{bounds[0]:.4g} .. {bounds[1]:.4g}"
+            shown = "-" if value is None else f"{value:.4g}"
+            table.add_row(task if i == 0 else "", str(result["n"]) if i == 0 else "", name, shown, text)
     console.print(table)
     console.print(document["machine"], style="dim")
 

@@ -1,17 +1,17 @@
-"""Hearing: word error rate of the model's own `heard` stream, and what a micro-turn costs."""
+"""Hearing: word error rate of the model's own `heard` stream."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
 from pathlib import Path
 
 import numpy as np
 
 from interplay.bench.runner import play
-from interplay.core.types import INPUT_RATE, INPUT_SAMPLES, BadInput, MicroTurnIn
-from interplay.foreground.base import Foreground, ForegroundSpec
+from interplay.bench.task import Result, Setup
+from interplay.core.types import INPUT_RATE, BadInput
+from interplay.foreground.base import Foreground
 from interplay.model.vocabulary import tokens
 from interplay.training.espeak import engine, random_voice
 from interplay.training.evaluate import edit_distance
@@ -20,6 +20,20 @@ from interplay.voice.base import SilentVoice
 
 KINDS = ("every", "after", "cue", "repeat", "stop", "chatter", "chatter", "chatter")
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def run(setup: Setup) -> Result:
+    n, seed = setup.n, setup.seed
+    if setup.voices not in ("held-out", "training"):
+        folder, _, only = setup.voices.partition(":")
+        chosen = frozenset(filter(None, only.split(",")))
+        return Result(n, {"wer_recorded": recorded_error_rate(setup.mind, Path(folder), n, seed, chosen)})
+    held_out = setup.voices == "held-out"
+    rates = {
+        f"wer_{name}": word_error_rate(setup.mind, n, seed, snr, held_out=held_out)
+        for name, snr in (("clean", None), ("15db", 15.0), ("10db", 10.0))
+    }
+    return Result(n, rates)
 
 
 def sentence(rng: random.Random) -> str:
@@ -76,17 +90,3 @@ def recorded_error_rate(foreground: Foreground, folder: Path, n: int, seed: int,
         errors += edit_distance(reference, list(run.heard))
         words += len(reference)
     return 100 * errors / words
-
-
-async def step_times(foreground: Foreground, turns: int = 600) -> np.ndarray:
-    """Seconds of each of `turns` micro-turns of one session, batch 1, the first 20 left out; the window fills up."""
-    channel = await foreground.open(ForegroundSpec())
-    audio = (np.random.default_rng(0).standard_normal(INPUT_SAMPLES * 20) * 0.05).astype(np.float32)
-    times = []
-    for turn in range(turns):
-        slice_ = audio[(turn % 20) * INPUT_SAMPLES : (turn % 20 + 1) * INPUT_SAMPLES]
-        began = time.perf_counter()
-        await channel.step(MicroTurnIn(turn, slice_))
-        times.append(time.perf_counter() - began)
-    await channel.close()
-    return np.array(times[20:])

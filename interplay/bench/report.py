@@ -1,16 +1,16 @@
-"""The bench as a picture: accuracy by category, and when the responses came."""
+"""The bench as pictures: what every task reached, by category."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from interplay.bench.items import CUE_WINDOW_S, TIME_WINDOW_S
-from interplay.bench.score import Verdict
+from interplay.bench.task import Result
 from interplay.core.types import Missing
 
 
-def draw(verdicts: dict[str, list[Verdict]], document: dict, path: Path) -> None:
-    """One row per task: accuracy by category on the left, response times in their window on the right."""
+def draw(results: dict[str, Result], document: dict[str, Any], folder: Path) -> None:
+    """Draw `bench.png` into `folder`. Raises Missing without matplotlib."""
     try:
         import matplotlib
 
@@ -18,21 +18,12 @@ def draw(verdicts: dict[str, list[Verdict]], document: dict, path: Path) -> None
         from matplotlib import pyplot as plt
     except ImportError as error:
         raise Missing('--report draws with matplotlib: pip install "interplay[train]"') from error
-    if not verdicts:
-        return
-    figure, axes = plt.subplots(len(verdicts), 2, figsize=(11, 3 * len(verdicts)), squeeze=False, layout="constrained")
-    for (bars, times), (task, rows) in zip(axes, verdicts.items(), strict=True):
-        categories = list(dict.fromkeys(v.category for v in rows))
-        shares = [
-            100 * sum(v.right for v in rows if v.category == c) / sum(v.category == c for v in rows) for c in categories
-        ]
-        bars.bar(categories, shares, color="#3d6fb6")
-        bars.axhline(sum(shares) / len(shares), color="#c05621", lw=1)
-        bars.set(title=f"{task}: right items, % (line: macro accuracy)", ylim=(0, 100))
-        low, high = CUE_WINDOW_S if task == "cuespeak" else TIME_WINDOW_S
-        times.hist([v.onset_s + (low + high) / 2 for v in rows if v.hit], bins=28, range=(low, high), color="#3d6fb6")
-        unit = "end of the cue word" if task == "cuespeak" else "due time"
-        times.set(title="first word audible", xlabel=f"seconds after the {unit}", xlim=(low, high))
+    figure, axes = plt.subplots(len(results), 1, figsize=(9, 2.6 * len(results)), squeeze=False, layout="constrained")
+    for axis, (task, result) in zip(axes[:, 0], results.items(), strict=True):
+        names = [name for name, value in result.metrics.items() if value == value]
+        axis.barh(names, [result.metrics[name] for name in names], color="#3d6fb6")
+        axis.invert_yaxis()
+        axis.set_title(f"{task} (n = {result.n})", loc="left", fontsize=9)
     figure.suptitle(f"{document['foreground']}, voices {document['voices']}, seed {document['seed']}", fontsize=9)
-    figure.savefig(path, dpi=120)
+    figure.savefig(folder / "bench.png", dpi=120)
     plt.close(figure)
