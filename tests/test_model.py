@@ -1,5 +1,7 @@
 """The model's promises: fixed shape, causality, stepping equals training, one file holds everything."""
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -8,24 +10,28 @@ import numpy as np  # noqa: E402
 
 from interplay.core.types import BadInput, Missing  # noqa: E402
 from interplay.model import checkpoint  # noqa: E402
-from interplay.model.config import ModelConfig  # noqa: E402
+from interplay.model.config import PREFIX_WORDS, ModelConfig  # noqa: E402
 from interplay.model.dmel import CHANNELS, FRAMES, DMelStream, mel_power, quantize  # noqa: E402
 from interplay.model.stepping import Stepper, StepState  # noqa: E402
-from interplay.model.transformer import InteractionModel  # noqa: E402
+from interplay.model.transformer import Inputs, InteractionModel  # noqa: E402
 from interplay.model.vocabulary import NONE, UNKNOWN, Vocabulary  # noqa: E402
 
 SMALL = ModelConfig(width=64, layers=2, heads=2, feedforward=96, frame_width=16, window=12)
 WORDS = 50
 
 
-@pytest.fixture
-def model():
+def build(config):
     torch.manual_seed(0)
-    model = InteractionModel(SMALL, WORDS)
+    model = InteractionModel(config, WORDS)
     for p in model.parameters():
         if not p.detach().any():  # zero-initialised projections would hide what runs through them
             torch.nn.init.normal_(p, std=0.2)
     return model.eval()
+
+
+@pytest.fixture
+def model():
+    return build(SMALL)
 
 
 def conversation(batch: int, turns: int):
@@ -33,34 +39,120 @@ def conversation(batch: int, turns: int):
     bins = torch.randint(0, 16, (batch, turns, FRAMES, CHANNELS), generator=generator, dtype=torch.uint8)
     heard = torch.randint(0, WORDS, (batch, turns), generator=generator)
     said = torch.randint(0, WORDS, (batch, turns), generator=generator)
-    return bins, heard, said
+    return Inputs(bins, heard, said, torch.roll(heard, -1, 1))
 
 
-def test_stepping_equals_training_beyond_the_window(model):
-    bins, heard, said = conversation(3, 40)  # more than three windows
+def rich(batch: int, turns: int):
+    """A conversation with everything that can come in: typed words, marks, a prefix, manners."""
+    inputs, generator = conversation(batch, turns), torch.Generator().manual_seed(2)
+    inputs.event = torch.randint(0, WORDS, (batch, turns), generator=generator)
+    inputs.event *= torch.rand(batch, turns, generator=generator) < 0.3
+    inputs.marks = torch.rand(batch, turns, 3, generator=generator) < 0.2
+    inputs.prefix = torch.randint(1, WORDS, (batch, PREFIX_WORDS), generator=generator)
+    for row in range(batch):  # of different lengths, one of them empty
+        inputs.prefix[row, 7 * row :] = 0
+    inputs.proactivity = torch.linspace(0, 1, batch)
+    return inputs
+
+
+def step_through(model, inputs, turns=None):
+    """Outputs (turns, ...) of a stepper fed with what training sees at once."""
+    batch, every = inputs.bins.shape[:2]
+    stepper, state = Stepper(model), StepState.empty(model.config, batch, video=inputs.frames is not None)
+    if inputs.prefix is not None:
+        stepper.read_prefix(state, inputs.prefix)
+    if inputs.proactivity is not None:
+        state.proactivity = inputs.proactivity
+    outs = []
+    for turn in range(turns or every):
+        state.heard, state.said = inputs.heard[:, turn], inputs.said[:, turn]
+        if inputs.event is not None:
+            state.event, state.marks = inputs.event[:, turn], inputs.marks[:, turn]
+        if inputs.frames is not None:
+            state.frame = inputs.frames[:, turn]
+        outs.append(stepper.step(state, inputs.bins[:, turn]))
+    return outs
+
+
+@pytest.mark.parametrize("make", [conversation, rich])
+@pytest.mark.parametrize("experts", [0, 4])
+def test_stepping_equals_training_beyond_the_window(make, experts):
+    model = build(replace(SMALL, experts=experts, expert_width=32))
+    inputs = make(3, 40)  # more than three windows
     with torch.no_grad():
-        whole = model(bins, heard, said, torch.roll(heard, -1, 1))
-    stepper, state = Stepper(model), StepState.empty(SMALL, 3)
-    for turn in range(40):
-        state.heard, state.said = heard[:, turn], said[:, turn]
-        out = stepper.step(state, bins[:, turn])
+        whole = model(inputs)
+    for turn, out in enumerate(step_through(model, inputs)):
         for name in ("decision", "heard", "said"):
             torch.testing.assert_close(getattr(out, name), getattr(whole, name)[:, turn], rtol=1e-4, atol=1e-4)
 
 
-def test_the_future_cannot_reach_the_past(model):
-    bins, heard, said = conversation(1, 10)
-    changed = bins.clone()
-    changed[:, 6:] = 15 - changed[:, 6:]
+def test_everything_that_comes_in_matters(model):
+    """Each input changes what comes out, and only from its micro-turn on."""
+    base = rich(3, 12)
     with torch.no_grad():
-        a, b = model(bins, heard, said, heard), model(changed, heard, said, heard)
+        before = model(base)
+        for name in ("bins", "event", "marks", "heard", "said"):
+            changed = replace(base, **{name: getattr(base, name).clone()})
+            row = getattr(changed, name)[2, 6]
+            row.copy_(~row if row.dtype == torch.bool else (row + 1) % 16)
+            after = model(changed)
+            assert torch.equal(after.heard[:, :6], before.heard[:, :6]), name
+            assert not torch.allclose(after.heard[2, 6:], before.heard[2, 6:]), name
+        for name, value in (("proactivity", torch.tensor([0.0, 0.5, 0.2])), ("prefix", base.prefix.flip(0))):
+            after = model(replace(base, **{name: value}))
+            assert not torch.allclose(after.decision[2], before.decision[2]), name
+
+
+def test_the_prefix_reads_the_same_in_hour_two(model):
+    """Outputs of a session that begins at micro-turn 36,000 are those of one that begins at 0."""
+    inputs = rich(2, 8)
+    early = step_through(model, inputs)
+    stepper, state = Stepper(model), StepState.empty(SMALL, 2)
+    stepper.read_prefix(state, inputs.prefix)
+    state.proactivity, state.turn, state.last = inputs.proactivity, 36_000, 35_000
+    for turn in range(8):
+        state.heard, state.said = inputs.heard[:, turn], inputs.said[:, turn]
+        state.event, state.marks = inputs.event[:, turn], inputs.marks[:, turn]
+        out = stepper.step(state, inputs.bins[:, turn])
+        torch.testing.assert_close(out.said, early[turn].said, rtol=1e-3, atol=1e-3)
+
+
+def test_the_two_paths_of_the_experts_agree():
+    config = replace(SMALL, experts=8, active=2, expert_width=32)
+    experts = build(config).blocks[0].experts
+    for rows in (1, 2, 5, 64):
+        x = torch.randn(rows, SMALL.width)
+        routed = experts.route(x)
+        torch.testing.assert_close(experts.gathered(x, *routed), experts.grouped(x, *routed), rtol=1e-4, atol=1e-5)
+
+
+def test_crowded_experts_become_less_likely():
+    experts = build(replace(SMALL, experts=4, active=1, expert_width=16)).blocks[0].experts.train()
+    torch.nn.init.zeros_(experts.router.weight)
+    seen = torch.zeros(4)
+    with torch.no_grad():
+        experts.bias[0] = 0.01  # everything goes to the first
+        for step in range(60):
+            experts(torch.randn(40, SMALL.width))
+            seen += experts.load if step >= 20 else 0
+            experts.balance()
+    assert (seen > 0.1 * seen.sum()).all()
+
+
+def test_the_future_cannot_reach_the_past(model):
+    inputs = conversation(1, 10)
+    changed = replace(inputs, bins=inputs.bins.clone())
+    changed.bins[:, 6:] = 15 - changed.bins[:, 6:]
+    with torch.no_grad():
+        a, b = model(inputs), model(changed)
     assert torch.equal(a.heard[:, :6], b.heard[:, :6])
     assert not torch.allclose(a.heard[:, 6:], b.heard[:, 6:])
 
 
 def test_what_left_the_window_is_forgotten_and_time_goes_on(model):
     """After a gap longer than the window, nothing of before is attended to; rotary time is still the session's."""
-    bins, heard, said = conversation(1, 30)
+    inputs = conversation(1, 30)
+    bins, heard, said = inputs.bins, inputs.heard, inputs.said
     stepper = Stepper(model)
     busy, fresh = StepState.empty(SMALL), StepState.empty(SMALL)
     for turn in range(10):
@@ -74,7 +166,8 @@ def test_what_left_the_window_is_forgotten_and_time_goes_on(model):
 
 def test_skipped_micro_turns_leave_no_ghosts(model):
     """A short gap: the slots of micro-turns that never ran are not attended to, even when the ring wraps."""
-    bins, heard, said = conversation(1, 40)
+    inputs = conversation(1, 40)
+    bins, heard, said = inputs.bins, inputs.heard, inputs.said
     stepper = Stepper(model)
     ran = [*range(0, 9), *range(13, 30)]
     state = StepState.empty(SMALL)
@@ -91,7 +184,7 @@ def test_skipped_micro_turns_leave_no_ghosts(model):
 
 
 def test_state_memory_is_bounded(model):
-    bins, _, _ = conversation(1, 1)
+    bins = conversation(1, 1).bins
     stepper, state = Stepper(model), StepState.empty(SMALL)
     size = state.keys.numel() + state.values.numel()
     for _ in range(100):
@@ -102,7 +195,7 @@ def test_state_memory_is_bounded(model):
 
 def test_time_stays_sharp_after_ten_hours(model):
     """Angles between neighbouring micro-turns after 10 h are those of the start: relative time is all that counts."""
-    from interplay.model.transformer import rotary
+    from interplay.model.blocks import rotary
 
     def turned_by(turn):
         cos, sin = rotary(torch.tensor([turn, turn + 1]), SMALL)

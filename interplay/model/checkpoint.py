@@ -12,7 +12,8 @@ from interplay.model.config import ModelConfig
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import Vocabulary
 
-FORMAT = "interplay-1"
+FORMAT = "interplay-2"
+OLD = "interplay-1"  # two decisions; no events, marks, manners or prefix
 
 
 def default_checkpoint() -> Path:
@@ -50,12 +51,24 @@ def load(path: Path) -> tuple[InteractionModel, Vocabulary, dict[str, object]]:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        if header.get("format") != FORMAT:
+        if header.get("format") not in (FORMAT, OLD):
             raise BadInput(f"{path}: not an interplay checkpoint (format {header.get('format')!r})")
         config = ModelConfig(**json.loads(header["config"]))
         vocabulary = Vocabulary.from_list(json.loads(header["vocabulary"]))
         model = InteractionModel(config, len(vocabulary))
+        if header["format"] == OLD:
+            tensors = _upgraded(tensors, model)
         model.load_state_dict(tensors)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise BadInput(f"{path}: not a usable checkpoint ({str(error).splitlines()[0]})") from error
     return model.eval(), vocabulary, json.loads(header.get("note", "{}"))
+
+
+def _upgraded(tensors: dict[str, torch.Tensor], model: InteractionModel) -> dict[str, torch.Tensor]:
+    """Weights of the old format in today's shape: what is new never decides anything and adds nothing, and a word of a
+    text event reads like a heard one."""
+    fresh = model.state_dict()
+    decision, bias = fresh["decision.weight"].zero_(), fresh["decision.bias"].fill_(-12.0)
+    decision[:2], bias[:2] = tensors["decision.weight"], tensors["decision.bias"]
+    fresh["feed_event.weight"] = tensors["feed_heard.weight"].clone()
+    return {**fresh, **{name: t for name, t in tensors.items() if not name.startswith("decision.")}}

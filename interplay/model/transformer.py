@@ -1,28 +1,53 @@
 """The interaction model: every micro-turn is the same few positions and exactly one forward pass.
 
-Input of a micro-turn: two positions of 100 ms of dMel each; the words that the previous micro-turn heard and said are
-added to the first of them. Output, read in parallel from the last position: whether to speak, the word heard, the
-word to say. Positions count time: a rotary angle is a fixed function of the micro-turn index.
+Input of a micro-turn: two positions of 100 ms of dMel each (and, in a session with video, the positions of one frame);
+the words that the previous micro-turn heard and put out, a word of a text event, marks and the session's proactivity
+are added to the first of them. Output, read in parallel from the last position: the decision, the word heard, the word
+to put out. Positions count time: a rotary angle is a fixed function of the micro-turn index.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interplay.model.config import DECISIONS, ModelConfig
+from interplay.model.blocks import Block, Pinned, prefix_rotary, rotary, rotate, window_mask
+from interplay.model.config import DECISIONS, MARKS, ModelConfig
 from interplay.model.dmel import CHANNELS, FRAMES, LEVELS
+from interplay.model.pointer import Copy, Recall
 
 
 class Outputs(NamedTuple):
-    """Of micro-turns: logits of decision (..., 2) and heard (..., vocabulary), log-probabilities of said."""
+    """Of micro-turns: logits of decision (..., 7) and heard (..., vocabulary), log-probabilities of the output word."""
 
     decision: Tensor
     heard: Tensor
     said: Tensor
+
+
+@dataclass(slots=True)
+class Inputs:
+    """Whole scenes (training). Leading axes (batch, turns) unless said; None where no scene of the batch has any.
+
+    bins: uint8 (..., 10, 80). heard, said: int64, word ids of the *previous* micro-turn. transcript: int64, the word
+    heard *in* each micro-turn, which later ones may copy. event: int64, a word of a text event. marks: bool (..., 3),
+    see MARKS. prefix: int64 (batch, 48), words, 0 after the last. proactivity: float (batch,), 0 .. 1.
+    frames: uint8 (..., 80, 80, 3).
+    """
+
+    bins: Tensor
+    heard: Tensor
+    said: Tensor
+    transcript: Tensor
+    event: Tensor | None = None
+    marks: Tensor | None = None
+    prefix: Tensor | None = None
+    proactivity: Tensor | None = None
+    frames: Tensor | None = None
 
 
 class BagOfEmbeddings(nn.Module):
@@ -44,117 +69,22 @@ class BagOfEmbeddings(nn.Module):
         return self.narrow(F.gelu(self.wide(merged)))
 
 
-def rotary(turns: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """cos, sin (turns x positions, head width / 2) for micro-turn indices `turns` (int64).
-
-    Angles are taken in float64: after hours of session a float32 product would blur neighbouring positions.
-    """
-    half = config.width // config.heads // 2
-    steps = (turns.double()[:, None] * config.positions + torch.arange(config.positions)).flatten()
-    inverse = config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
-    angles = steps[:, None] * inverse
-    return angles.cos().float(), angles.sin().float()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply rotary angles. x: (batch, heads, positions, head width)."""
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
-
-
-class Block(nn.Module):
-    """Pre-norm attention (normalised queries and keys) and a SwiGLU feed-forward."""
+class Eyes(nn.Module):
+    """A frame as patches through the hMLP stem, merged to `config.glances` positions."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width = config.width
-        self.heads = config.heads
-        self.norm_attention = nn.RMSNorm(width)
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-        self.norm_query = nn.RMSNorm(width // config.heads)
-        self.norm_key = nn.RMSNorm(width // config.heads)
-        self.norm_feedforward = nn.RMSNorm(width)
-        self.up = nn.Linear(width, 2 * config.feedforward, bias=False)
-        self.down = nn.Linear(config.feedforward, width, bias=False)
+        from interplay.model.patches import PATCHES, PatchStem  # only a model with eyes needs them
 
-    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys, values (batch, heads, positions, head width), rotated to their time."""
-        batch, positions, width = x.shape
-        h = self.norm_attention(x)
+        self.glances = config.glances
+        self.stem = PatchStem(config.width)
+        self.merge = nn.Linear(PATCHES // config.glances * config.width, config.width)
+        self.place = nn.Parameter(torch.zeros(config.glances, config.width))
 
-        def split(t: Tensor) -> Tensor:
-            return t.view(batch, positions, self.heads, width // self.heads).transpose(1, 2)
-
-        q, k, v = split(self.query(h)), split(self.key(h)), split(self.value(h))
-        return rotate(self.norm_query(q), cos, sin), rotate(self.norm_key(k), cos, sin), v
-
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Add what attention found (batch, heads, positions, head width) and the feed-forward to `x`."""
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
-        gate, value = self.up(self.norm_feedforward(x)).chunk(2, -1)
-        return x + self.down(F.silu(gate) * value)
-
-
-class Copy(nn.Module):
-    """Say again what was heard: attention from now over the model's own transcript (See et al. 2017, arXiv 1704.04368).
-
-    The key of a heard word is the model's state in the micro-turn that heard it, which knows what part the word plays
-    in a request; the word itself is read from the transcript. `said` is then a mixture of copying and wording.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        size = config.width // config.heads
-        self.query = nn.Linear(config.width, size)
-        self.key = nn.Linear(config.width, size)
-        self.gate = nn.Linear(config.width, 1)
-
-    def forward(
-        self, query: Tensor, key: Tensor, gate: Tensor, said: Tensor, transcript: Tensor, seen: Tensor
-    ) -> Tensor:
-        """Log-probabilities of what to say, (batch, now, vocabulary).
-
-        query (batch, now, size) and key (batch, turns, size) are rotated to their time; gate (batch, now, 1) and said
-        (batch, now, vocabulary) are logits. transcript: int64 (batch, turns), the word heard in each micro-turn, 0 for
-        none. seen: bool (now, turns), which micro-turns lie before now and within the window.
-        """
-        usable = seen & (transcript > 1)[:, None]
-        scores = (query @ key.transpose(1, 2)) / key.shape[-1] ** 0.5
-        attention = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
-        if attention.shape[1] == 1:  # one micro-turn, live: no one-hot table of the whole window
-            copied = torch.zeros_like(said).scatter_add(2, transcript[:, None], attention)
-        else:
-            copied = attention @ F.one_hot(transcript, said.shape[-1]).to(attention.dtype)
-        share = gate.sigmoid() * usable.any(-1, keepdim=True)
-        return (share * copied + (1 - share) * said.softmax(-1) + 1e-9).log()
-
-
-class Recall(nn.Module):
-    """What was said about the word that was just heard: an exact match of words instead of a learnt one.
-
-    Reads the model's states of the earlier micro-turns that heard the same word, so "you once told me to watch for
-    this word" is one linear step away from deciding to speak. A small model finds such matches late or never.
-    """
-
-    SIZE = 64
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.value = nn.Linear(config.width, self.SIZE)
-        self.up = nn.Linear(config.width + self.SIZE, config.width)
-        self.down = nn.Linear(config.width, config.width)
-        nn.init.zeros_(self.down.weight)
-        nn.init.zeros_(self.down.bias)
-
-    def forward(self, last: Tensor, values: Tensor, same: Tensor) -> Tensor:
-        """`last` (batch, now, width) with what is recalled; values (batch, turns, 64) of the window's micro-turns;
-        same: bool (batch, now, turns), the micro-turns that heard the word that was just heard."""
-        weight = same.to(values.dtype)
-        found = (weight @ values) * torch.rsqrt(1 + weight.sum(-1, keepdim=True))
-        return last + self.down(F.gelu(self.up(torch.cat([last, found], -1))))
+    def forward(self, frames: Tensor, previous: Tensor) -> Tensor:
+        """frames, previous (the frame before): uint8 (..., 80, 80, 3) -> float (..., glances, width)."""
+        patches = self.stem(frames, previous)
+        return self.merge(patches.unflatten(-2, (self.glances, -1)).flatten(-2)) + self.place
 
 
 class InteractionModel(nn.Module):
@@ -176,70 +106,107 @@ class InteractionModel(nn.Module):
         self.said = nn.Linear(width, width, bias=False)
         self.copy = Copy(config)
         self.recall = Recall(config)
+        self.feed_event = nn.Linear(width, width, bias=False)
+        self.marks = nn.Parameter(torch.zeros(len(MARKS), width))
+        self.manner = nn.Parameter(torch.zeros(width))  # times (proactivity - 0.5)
+        self.pinned = nn.Parameter(torch.zeros(width))  # added to every word of the prefix
+        self.eyes = Eyes(config) if config.glances else None
         for block in self.blocks:
             assert isinstance(block, Block)
             nn.init.zeros_(block.out.weight)
             nn.init.zeros_(block.down.weight)
 
-    def embed(self, bins: Tensor, heard: Tensor, said: Tensor) -> Tensor:
-        """Input of micro-turns as positions.
+    def _look_up(self, ids: Tensor) -> Tensor:
+        """Word ids (...) -> float (..., width); `<none>` is nothing."""
+        return F.embedding(ids, self.words) * (self.config.width**0.5 * (ids > 0)).unsqueeze(-1)
 
-        bins: uint8 (batch, turns, 10, 80). heard, said: int64 (batch, turns), the word ids of the *previous*
-        micro-turn. Returns float (batch, turns x positions, width).
+    def feedback(
+        self,
+        heard: Tensor,
+        said: Tensor,
+        event: Tensor | None = None,
+        marks: Tensor | None = None,
+        proactivity: Tensor | None = None,
+    ) -> Tensor:
+        """What words, marks and manners add to a micro-turn's first position of sound, float (..., width).
+
+        Arguments as in `Inputs`, proactivity broadcastable to (...).
         """
-        x = self.audio(bins).unflatten(1, (-1, self.config.positions))
-        x = torch.cat([x[:, :, :1] + self.feedback(heard, said).unsqueeze(2), x[:, :, 1:]], 2)
-        return x.flatten(1, 2)
+        x = self.feed_heard(self._look_up(heard)) + self.feed_said(self._look_up(said))
+        if event is not None:
+            x = x + self.feed_event(self._look_up(event))
+        if marks is not None:
+            x = x + marks.to(x.dtype) @ self.marks
+        if proactivity is not None:
+            x = x + (proactivity - 0.5).unsqueeze(-1) * self.manner
+        return x
 
-    def feedback(self, heard: Tensor, said: Tensor) -> Tensor:
-        """What the words of the previous micro-turn add to the input: int64 (...) ids -> float (..., width).
+    def embed(self, inputs: Inputs) -> Tensor:
+        """Input of micro-turns as positions, float (batch, turns x positions, width)."""
+        manner = None if inputs.proactivity is None else inputs.proactivity[:, None]
+        more = self.feedback(inputs.heard, inputs.said, inputs.event, inputs.marks, manner).unsqueeze(2)
+        x = self.audio(inputs.bins).unflatten(1, (-1, self.config.positions))
+        parts = [x[:, :, :1] + more, x[:, :, 1:]]
+        if inputs.frames is not None:
+            assert self.eyes is not None, "this model has no eyes"
+            previous = torch.cat([inputs.frames[:, :1], inputs.frames[:, :-1]], 1)
+            parts.insert(0, self.eyes(inputs.frames, previous))
+        return torch.cat(parts, 2).flatten(1, 2)
 
-        `<none>` feeds back nothing.
+    def read_prefix(self, prefix: Tensor) -> tuple[list[Pinned], Tensor]:
+        """Run the words set before the session, once.
+
+        prefix: int64 (batch, 48), 0 after the last word. Returns each layer's keys and values and the final states
+        (batch, 48, width), normalised.
         """
-        scale = self.config.width**0.5
-
-        def look_up(ids: Tensor) -> Tensor:
-            return F.embedding(ids, self.words) * (scale * (ids > 0)).unsqueeze(-1)
-
-        return self.feed_heard(look_up(heard)) + self.feed_said(look_up(said))
-
-    def last(self, x: Tensor) -> Tensor:
-        """What outputs are read from: the last position of each micro-turn, normalised, (batch, turns, width)."""
-        return self.norm(x[:, self.config.positions - 1 :: self.config.positions])
-
-    def forward(self, bins: Tensor, heard: Tensor, said: Tensor, transcript: Tensor) -> Outputs:
-        """Whole scenes at once (training). bins, heard, said as in `embed`; transcript: int64 (batch, turns), the word
-        heard *in* each micro-turn, which later ones may copy. Outputs are (batch, turns, ...)."""
-        config, turns = self.config, bins.shape[1]
-        x = self.embed(bins, heard, said)
-        cos, sin = rotary(torch.arange(turns), config)
-        cos, sin = cos.to(x.device), sin.to(x.device)
-        mask = None if turns <= config.window else window_mask(turns, config).to(x.device)
+        seen = prefix > 0
+        x = self.feed_event(self._look_up(prefix)) + self.pinned
+        cos, sin = (t.to(x.device) for t in prefix_rotary(self.config))
+        layers = []
         for block in self.blocks:
             assert isinstance(block, Block)
-            q, k, v = block.project(x, cos, sin)
-            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-            x = block.finish(x, attended)
-        last, table = self.last(x), self.words.t()
-        cos, sin = cos[config.positions - 1 :: config.positions], sin[config.positions - 1 :: config.positions]
-        index = torch.arange(turns, device=x.device)
+            x, (keys, values, _) = block(x, cos, sin, None, None)
+            layers.append(Pinned(keys, values, seen))
+        return layers, self.norm(x)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        """Whole scenes at once. Outputs are (batch, turns, ...)."""
+        config, turns = self.config, inputs.bins.shape[1]
+        glances = 0 if inputs.frames is None else config.glances
+        per_turn = config.positions + glances
+        x = self.embed(inputs)
+        cos, sin = (t.to(x.device) for t in rotary(torch.arange(turns), config, glances))
+        mask = None if turns <= config.window else window_mask(turns, per_turn, config.window).to(x.device)
+        layers, pinned = self.read_prefix(inputs.prefix) if inputs.prefix is not None else (None, None)
+        for number, block in enumerate(self.blocks):
+            x, _ = block(x, cos, sin, mask, None if layers is None else layers[number])
+        last = self.norm(x[:, per_turn - 1 :: per_turn])
+        return self._read(inputs, last, cos[per_turn - 1 :: per_turn], sin[per_turn - 1 :: per_turn], pinned)
+
+    def _read(self, inputs: Inputs, last: Tensor, cos: Tensor, sin: Tensor, pinned: Tensor | None) -> Outputs:
+        """Outputs from each micro-turn's last position, the transcript and the prefix's final states."""
+        turns, window, table = last.shape[1], self.config.window, self.words.t()
+        words = inputs.transcript if inputs.event is None else inputs.event.where(inputs.event > 0, inputs.transcript)
+        index = torch.arange(turns, device=last.device)
         ago = index[:, None] - index[None]
-        just = F.pad(transcript, (1, 0))[:, :-1, None]  # what the micro-turn before heard
-        same = (just > 1) & (just == transcript[:, None]) & (ago > 1) & (ago < config.window)
-        last, heard_from = self.recall(last, self.recall.value(last), same), last
-        words = self.copy(
-            rotate(self.copy.query(last), cos, sin),
-            rotate(self.copy.key(heard_from), cos, sin),
-            self.copy.gate(last),
-            self.said(last) @ table,
-            transcript,
-            (ago > 0) & (ago < config.window),
-        )
-        return Outputs(self.decision(last), self.heard(heard_from) @ table, words)
+        just = F.pad(words, (1, 0))[:, :-1, None]  # what the micro-turn before heard
+        same = (just > 1) & (just == words[:, None]) & (ago > 1) & (ago < window)
+        known, values = words, self.recall.value(last)
+        if pinned is not None and inputs.prefix is not None:
+            known = torch.cat([inputs.prefix, words], 1)
+            same = torch.cat([(just > 1) & (just == inputs.prefix[:, None]), same], 2)
+            values = torch.cat([self.recall.value(pinned), values], 1)
+        now = self.recall(last, values, same)
+        query, key = self.copy.query(now), self.copy.key(last)
+        scores = rotate(query, cos, sin) @ rotate(key, cos, sin).transpose(1, 2)
+        usable = ((ago > 0) & (ago < window))[None] & (words > 1)[:, None]
+        if pinned is not None and inputs.prefix is not None:
+            cos, sin = (t.to(last.device) for t in prefix_rotary(self.config))
+            before = query @ rotate(self.copy.key(pinned), cos, sin).transpose(1, 2)
+            scores = torch.cat([before, scores], 2)
+            usable = torch.cat([(inputs.prefix > 1)[:, None].expand(-1, turns, -1), usable], 2)
+        scores = scores / key.shape[-1] ** 0.5
+        said = self.copy.mix(scores, usable, self.copy.gate(now), self.said(now) @ table, known)
+        return Outputs(self.decision(now), self.heard(last) @ table, said)
 
 
-def window_mask(turns: int, config: ModelConfig) -> Tensor:
-    """bool (positions, positions): causal, reaching back over the last `config.window` micro-turns."""
-    index = torch.arange(turns * config.positions)
-    turn = index // config.positions
-    return (index[:, None] >= index[None]) & (turn[:, None] - turn[None] < config.window)
