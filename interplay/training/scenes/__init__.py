@@ -18,33 +18,9 @@ from interplay.training import augment
 from interplay.training.clips import FRAMES_PER_S, Bank, Clip, synthesise
 from interplay.training.espeak import random_voice
 from interplay.training.language import NUMBERS, Request, parse_request, write_chatter, write_request
+from interplay.training.scenes.scene import LOOKAHEAD_S, REPLY_TURNS, WORD_TURNS, Mix, Scene
 
-LOOKAHEAD_S = 0.15  # a word is due in the first micro-turn that has heard this much beyond its end
-REPLY_TURNS = 2  # repeat-after-me starts this many micro-turns after the last word
-WORD_TURNS = 2  # words of a phrase follow each other at speech pace
 NUMBER_WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve", "fifteen", "twenty")
-
-
-@dataclass(slots=True)
-class Scene:
-    """power: float32 (turns x 10, 80). heard, said: (turn, word), at most one of each per turn, turns ascending."""
-
-    power: np.ndarray
-    heard: list[tuple[int, str]]
-    said: list[tuple[int, str]]
-    requests: list[tuple[float, Request]]
-
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """Which programs a scene draws from, and how often its speech is recorded rather than synthesised."""
-
-    every: float = 1.0
-    after: float = 1.0
-    cue: float = 1.6
-    repeat: float = 0.7
-    chatter: float = 0.7
-    natural: float = 0.5
 
 
 @dataclass(slots=True)
