@@ -14,7 +14,7 @@ from interplay.model.config import PREFIX_WORDS, ModelConfig  # noqa: E402
 from interplay.model.dmel import CHANNELS, FRAMES, DMelStream, mel_power, quantize  # noqa: E402
 from interplay.model.stepping import Stepper, StepState  # noqa: E402
 from interplay.model.transformer import Inputs, InteractionModel  # noqa: E402
-from interplay.model.vocabulary import NONE, UNKNOWN, Vocabulary  # noqa: E402
+from interplay.model.vocabulary import NONE, PIECES, UNKNOWN, Joiner, Vocabulary  # noqa: E402
 
 SMALL = ModelConfig(width=64, layers=2, heads=2, feedforward=96, frame_width=16, window=12)
 WORDS = 50
@@ -222,6 +222,22 @@ def test_a_vocabulary_grows_without_moving():
     assert [grown.id(w) for w in ("apple", "pear", "plum")] == [2, 3, 4]
     assert grown.id("never") == UNKNOWN and grown.text(NONE) == grown.text(UNKNOWN) == ""
     assert Vocabulary.from_list(grown.words).words == grown.words
+
+
+@pytest.mark.parametrize("word", ["xylophone", "o'clock", "interplay", "a", "zzz", "apple"])
+def test_nothing_is_unrepresentable(word):
+    vocabulary = Vocabulary(["apple", "a", *PIECES])
+    ids, joiner = vocabulary.spell(word), Joiner()
+    assert UNKNOWN not in ids and len(ids) <= len(word)
+    told = [joiner.push(vocabulary.words[i]) for i in ids] + [joiner.push("")]
+    assert [w for w in told if w] == [word]
+    assert Vocabulary(["apple"]).spell(word) in ([2], [UNKNOWN])
+
+
+def test_spelled_words_keep_their_neighbours():
+    joiner = Joiner()
+    told = [joiner.push(t) for t in ("^k", "+i", "+wi", "apple", "^z", "^y", "", "+s")]
+    assert told == ["", "", "", "kiwi apple", "", "z", "y", "s"]
 
 
 def test_one_file_holds_weights_config_and_vocabulary(tmp_path, model):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from interplay.model.config import DECISIONS, MARKS, PREFIX_WORDS, SPEAK
 from interplay.model.dmel import CHANNELS, FRAMES, quantize
+from interplay.model.transformer import Inputs
 from interplay.model.vocabulary import Vocabulary
 from interplay.training.clips import Bank
 from interplay.training.parallel import Share
@@ -21,26 +23,52 @@ from interplay.training.scenes import Composer, Mix, Scene
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """bins: uint8 (batch, turns, 10, 80). heard, said: int64 (batch, turns), what is due in each micro-turn."""
+    """Scenes as tensors, leading axes (batch, turns) unless said; None where no scene has any.
+
+    bins: uint8 (..., 10, 80). heard, said, event: int64 word ids of each micro-turn, 0 for none; voiced: those of a
+    delivered text that the session's voice reads, fed back like said ones but nothing to predict. decision: int64.
+    marks: bool (..., 3). prefix: int64 (batch, 48). proactivity: float (batch,). frames: uint8 (..., 80, 80, 3).
+    """
 
     bins: Tensor
     heard: Tensor
     said: Tensor
+    decision: Tensor
+    proactivity: Tensor
+    event: Tensor | None = None
+    voiced: Tensor | None = None
+    marks: Tensor | None = None
+    prefix: Tensor | None = None
+    frames: Tensor | None = None
 
-    def feedback(self) -> tuple[Tensor, Tensor]:
-        """What the model is fed back: the due words, one micro-turn later."""
-        return _later(self.heard), _later(self.said)
+    def inputs(self, heard_before: Tensor | None = None) -> Inputs:
+        """What the model sees. heard_before: what it is fed back of its hearing; default: the truth, one later."""
+        before = later(self.heard) if heard_before is None else heard_before
+        said = self.said if self.voiced is None else self.said.where(self.said > 0, self.voiced)
+        more = (self.event, self.marks, self.prefix, self.proactivity, self.frames)
+        return Inputs(self.bins, before, later(said), self.heard, *more)
+
+    def to(self, device: str) -> Batch:
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{name: None if t is None else t.to(device) for name, t in moved.items()})
 
 
-def _later(words: Tensor) -> Tensor:
+def later(words: Tensor) -> Tensor:
+    """One micro-turn later: what is fed back."""
     return torch.cat([torch.zeros_like(words[:, :1]), words[:, :-1]], 1)
 
 
 def targets(events: list[tuple[int, str]], turns: int, vocabulary: Vocabulary) -> np.ndarray:
-    """int64 (turns,): word ids at their micro-turns, 0 elsewhere."""
+    """int64 (turns,): word ids at their micro-turns, 0 elsewhere. A word that is spelled in pieces takes one micro-turn
+    for each; what comes after it waits, and what does not fit is left out."""
     ids = np.zeros(turns, np.int64)
-    for turn, word in events:
-        ids[turn] = vocabulary.id(word)
+    free = 0
+    for due, word in events:
+        for piece in vocabulary.spell(word):
+            turn = max(due, free)
+            if turn < turns:
+                ids[turn] = piece
+            free = turn + 1
     return ids
 
 
@@ -50,7 +78,44 @@ def collate(scenes: list[Scene], vocabulary: Vocabulary) -> Batch:
     bins = np.stack([quantize(scene.power).reshape(turns, FRAMES, CHANNELS) for scene in scenes])
     heard = np.stack([targets(scene.heard, turns, vocabulary) for scene in scenes])
     said = np.stack([targets(scene.said, turns, vocabulary) for scene in scenes])
-    return Batch(torch.from_numpy(bins), torch.from_numpy(heard), torch.from_numpy(said))
+    decision = (said > 0).astype(np.int64) * SPEAK
+    marks = np.zeros((len(scenes), turns, len(MARKS)), bool)
+    for i, scene in enumerate(scenes):
+        for turn, name in scene.decisions.items():
+            decision[i, turn] = DECISIONS.index(name)
+        for number, name in enumerate(MARKS):
+            marks[i, [turn for turn in getattr(scene, name) if turn < turns], number] = True
+    batch = Batch(
+        torch.from_numpy(bins),
+        torch.from_numpy(heard),
+        torch.from_numpy(said),
+        torch.from_numpy(decision),
+        torch.tensor([scene.proactivity for scene in scenes]),
+    )
+    if any(scene.events for scene in scenes):
+        events = np.stack([targets(scene.events, turns, vocabulary) for scene in scenes])
+        batch = replace(batch, event=torch.from_numpy(events))
+    if any(scene.voiced for scene in scenes):
+        voiced = np.stack([targets(scene.voiced, turns, vocabulary) for scene in scenes])
+        batch = replace(batch, voiced=torch.from_numpy(voiced))
+    if marks.any():
+        batch = replace(batch, marks=torch.from_numpy(marks))
+    if any(scene.prefix for scene in scenes):
+        batch = replace(batch, prefix=torch.from_numpy(prefixes([s.prefix for s in scenes], vocabulary)))
+    if any(scene.frames is not None for scene in scenes):
+        blank = np.zeros((turns, 80, 80, 3), np.uint8)
+        frames = np.stack([blank if scene.frames is None else scene.frames for scene in scenes])
+        batch = replace(batch, frames=torch.from_numpy(frames))
+    return batch
+
+
+def prefixes(words: Sequence[Sequence[str]], vocabulary: Vocabulary) -> np.ndarray:
+    """int64 (batch, 48): ids of each prefix, 0 after its end; words beyond the room are left out."""
+    ids = np.zeros((len(words), PREFIX_WORDS), np.int64)
+    for row, prefix in zip(ids, words, strict=True):
+        spelled = [piece for word in prefix for piece in vocabulary.spell(word)][:PREFIX_WORDS]
+        row[: len(spelled)] = spelled
+    return ids
 
 
 class SceneStream(IterableDataset):

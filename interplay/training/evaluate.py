@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 
-import torch
-
 from interplay.core.types import MICRO_TURN_S
+from interplay.model.config import DECISIONS, LISTEN
+from interplay.model.decode import SURE, choose
 from interplay.model.stepping import Stepper, StepState
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import Vocabulary
@@ -30,32 +30,60 @@ def edit_distance(reference: list[str], hypothesis: list[str]) -> int:
 
 
 def listen(
-    model: InteractionModel, vocabulary: Vocabulary, scenes: list[Scene], threshold: float = 0.5
+    model: InteractionModel, vocabulary: Vocabulary, scenes: list[Scene], threshold: float = SURE
 ) -> tuple[list[Words], list[Words]]:
-    """Run scenes of equal length through the model, batched. Returns per scene the (turn, word) heard and said."""
+    """Run scenes of equal length through the model, batched. Returns per scene the (turn, word) heard and put out.
+
+    What is put out without a word stands there as `<yield>`, `<delegate>`, `<deliver>`; words of calls as `tool:word`.
+    The session's side of a scene (results, marks, what the voice reads) follows the script.
+    """
     batch = collate(scenes, vocabulary)
-    stepper, state = Stepper(model), StepState.empty(model.config, len(scenes))
+    video = batch.frames is not None
+    stepper, state = Stepper(model), StepState.empty(model.config, len(scenes), video=video)
+    state.proactivity = batch.proactivity
+    if batch.prefix is not None:
+        stepper.read_prefix(state, batch.prefix)
     heard: list[Words] = [[] for _ in scenes]
     said: list[Words] = [[] for _ in scenes]
     for turn in range(batch.bins.shape[1]):
-        out = stepper.step(state, batch.bins[:, turn])
-        speak = out.decision.softmax(-1)[:, 1] > threshold
-        state.heard = out.heard.argmax(-1)
-        out.said[:, :2] = float("-inf")
-        state.said = torch.where(speak, out.said.argmax(-1), 0)
+        if batch.event is not None:
+            state.event = batch.event[:, turn]
+        if batch.marks is not None:
+            state.marks = batch.marks[:, turn]
+        if batch.frames is not None:
+            state.frame = batch.frames[:, turn]
+        chosen = choose(stepper.step(state, batch.bins[:, turn]), threshold)
+        state.heard, state.said = chosen.heard, chosen.said
+        if batch.voiced is not None:
+            state.said = state.said.where(state.said > 0, batch.voiced[:, turn])
         for i in range(len(scenes)):
-            if state.heard[i]:
-                heard[i].append((turn, vocabulary.words[int(state.heard[i])]))
-            if speak[i]:
-                said[i].append((turn, vocabulary.words[int(state.said[i])]))
+            if chosen.heard[i]:
+                heard[i].append((turn, vocabulary.words[int(chosen.heard[i])]))
+            if chosen.decision[i] != LISTEN:
+                name = DECISIONS[int(chosen.decision[i])]
+                said[i].append((turn, put_out(name, vocabulary.words[int(chosen.said[i])])))
     return heard, said
+
+
+def put_out(decision: str, word: str) -> str:
+    """How a decision is written down in scores: the word that is voiced, `tool:word`, or `<decision>`."""
+    if decision in ("speak", "backchannel"):
+        return word
+    return f"tool:{word}" if decision == "tool" else f"<{decision}>"
+
+
+def due(scene: Scene) -> Words:
+    """What should be put out, written as `listen` does."""
+    words = dict(scene.said)
+    turns = sorted({*words, *scene.decisions})
+    return [(turn, put_out(scene.decisions.get(turn, "speak"), words.get(turn, ""))) for turn in turns]
 
 
 def score(
     scenes: list[Scene], heard: list[list[tuple[int, str]]], said: list[list[tuple[int, str]]]
 ) -> dict[str, float]:
     """Word error rate of what was heard; of what was said: recall, false words per minute, share of perfect scenes."""
-    errors = words = hits = due = false = perfect = 0
+    errors = words = hits = asked = false = perfect = 0
     lag: list[int] = []
     for scene, h, s in zip(scenes, heard, said, strict=True):
         reference = [w for _, w in scene.heard]
@@ -63,20 +91,21 @@ def score(
         words += len(reference)
         open_ = list(s)
         found = 0
-        for turn, word in scene.said:
+        wanted = due(scene)
+        for turn, word in wanted:
             match = next((x for x in open_ if x[1] == word and -EARLY_TURNS <= x[0] - turn <= LATE_TURNS), None)
             if match:
                 open_.remove(match)
                 found += 1
                 lag.append(match[0] - turn)
         hits += found
-        due += len(scene.said)
+        asked += len(wanted)
         false += len(open_)
-        perfect += found == len(scene.said) and not open_
+        perfect += found == len(wanted) and not open_
     minutes = sum(len(s.power) for s in scenes) / 50 / 60
     return {
         "wer": errors / max(words, 1),
-        "said_recall": hits / max(due, 1),
+        "said_recall": hits / max(asked, 1),
         "false_per_min": false / max(minutes, 1e-9),
         "perfect": perfect / max(len(scenes), 1),
         "lag_s": MICRO_TURN_S * sum(lag) / max(len(lag), 1),

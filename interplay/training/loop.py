@@ -14,11 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interplay.model import checkpoint
+from interplay.model.config import LISTEN
+from interplay.model.experts import Experts
 from interplay.model.transformer import InteractionModel
-from interplay.model.vocabulary import Vocabulary
+from interplay.model.vocabulary import PIECES, Vocabulary
 from interplay.training import evaluate, optimizer
 from interplay.training.clips import Bank, read_index
-from interplay.training.dataset import Batch, SceneStream, stream
+from interplay.training.dataset import Batch, SceneStream, later, stream
 from interplay.training.language import base_vocabulary
 from interplay.training.parallel import Share
 from interplay.training.recipe import Recipe, TrainSettings
@@ -42,19 +44,17 @@ def _ignore(_: Progress) -> None:
 
 def loss_of(model: InteractionModel, batch: Batch, settings: TrainSettings, generator: torch.Generator) -> Tensor:
     """Hearing + whether to speak + what to say. Micro-turns with speech weigh `speak_weight` times more."""
-    heard_before, said_before = batch.feedback()
-    heard_before = _corrupt(heard_before, settings, generator, len(model.words))
-    device = model.words.device
-    bins, heard, said = batch.bins.to(device), batch.heard.to(device), batch.said.to(device)
-    out = model(bins, heard_before.to(device), said_before.to(device), heard)
-    speak = said > 0
-    weight = 1 + (settings.speak_weight - 1) * speak.float()
-    hearing = F.cross_entropy(out.heard.flatten(0, 1).float(), heard.flatten(), reduction="none")
-    deciding = F.cross_entropy(out.decision.flatten(0, 1).float(), speak.long().flatten(), reduction="none")
-    wording = F.nll_loss(out.said.flatten(0, 1).float(), said.flatten(), reduction="none")
+    before = _corrupt(later(batch.heard), settings, generator, len(model.words))
+    batch, before = batch.to(str(model.words.device)), before.to(model.words.device)
+    out = model(batch.inputs(before))
+    acts, words = batch.decision != LISTEN, batch.said > 0
+    weight = 1 + (settings.speak_weight - 1) * acts.float()
+    hearing = F.cross_entropy(out.heard.flatten(0, 1).float(), batch.heard.flatten(), reduction="none")
+    deciding = F.cross_entropy(out.decision.flatten(0, 1).float(), batch.decision.flatten(), reduction="none")
+    wording = F.nll_loss(out.said.flatten(0, 1).float(), batch.said.flatten(), reduction="none")
     # Where silence is right there is nothing to word: the decision head alone learns silence.
-    hearing = (hearing * (1 + (settings.word_weight - 1) * (heard.flatten() > 0))).mean()
-    return hearing + (weight.flatten() * deciding).mean() + settings.speak_weight * (wording * speak.flatten()).mean()
+    hearing = (hearing * (1 + (settings.word_weight - 1) * (batch.heard.flatten() > 0))).mean()
+    return hearing + (weight.flatten() * deciding).mean() + settings.speak_weight * (wording * words.flatten()).mean()
 
 
 def _corrupt(words: Tensor, settings: TrainSettings, generator: torch.Generator, size: int) -> Tensor:
@@ -84,7 +84,7 @@ def vocabulary_for(recipe: Recipe, folders: Iterable[Path]) -> Vocabulary:
     """The words of the templates plus the frequent words of the recordings, sorted."""
     counts = Counter(word for folder in folders for row in read_index(folder) for word, _ in row.words)
     frequent = {word for word, count in counts.items() if count >= recipe.data.min_count}
-    return Vocabulary(sorted(frequent | set(base_vocabulary())))
+    return Vocabulary([*sorted(frequent | set(base_vocabulary())), *PIECES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,7 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
             for each in optimizers:
                 each.step()
                 each.zero_grad()
+            _balance(model, share)
             done = step + 1
             if not share.leads:
                 continue
@@ -171,6 +172,14 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
                 checkpoint.save(run.checkpoint, model, vocabulary, note=note)
             _write(log, progress)
             watch(progress)
+
+
+def _balance(model: InteractionModel, share: Share) -> None:
+    """Let every mixture of experts react to the load of all ranks."""
+    mixtures = [module for module in model.modules() if isinstance(module, Experts)]
+    share.sum([mixture.load for mixture in mixtures])
+    for mixture in mixtures:
+        mixture.balance()
 
 
 def _model(run: Run, saved: dict | None) -> tuple[InteractionModel, Vocabulary]:

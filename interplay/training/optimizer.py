@@ -16,12 +16,12 @@ from interplay.training.parallel import Share
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     """The orthogonal factor of `matrix` (rows, columns), singular values pushed into about [0.7, 1.2]."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-7)
+    x = matrix.mT if matrix.shape[-2] > matrix.shape[-1] else matrix
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x.mT if matrix.shape[-2] > matrix.shape[-1] else x
 
 
 class Muon(torch.optim.Optimizer):
@@ -54,13 +54,13 @@ class Muon(torch.optim.Optimizer):
             self.share.sum(updates)
             for p, update in zip(params, updates, strict=True):
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update, alpha=-group["lr"] * 0.2 * max(p.shape) ** 0.5)
+                p.add_(update, alpha=-group["lr"] * 0.2 * max(p.shape[-2:]) ** 0.5)
 
 
 def build(model: nn.Module, lr: float, share: Share | None = None) -> list[torch.optim.Optimizer]:
     """Muon (8 x `lr`) for every 2-D weight of the blocks and the word projections, AdamW (`lr`) for the rest."""
     names = ("blocks.", "feed_", "heard.", "said.")
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and n.startswith(names)]
+    matrices = [p for n, p in model.named_parameters() if p.ndim >= 2 and n.startswith(names)]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     return [Muon(matrices, lr=8 * lr, share=share), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)]
