@@ -1,0 +1,78 @@
+"""No secret leaves the process by accident: one function that every log line, error and record goes through.
+
+Two nets: the exact values that were ever handed to `remember` (provider keys, virtual keys), and the shapes that keys
+of known providers have. The first catches keys without a shape, the second keys that nobody remembered.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from urllib.parse import quote
+
+HIDDEN = "[secret]"
+_MIN_CHARS = 8  # shorter values would blot out ordinary words
+
+_known: dict[str, None] = {}
+_MAX_KNOWN = 4096
+
+_SHAPES = re.compile(
+    r"""(?x)
+    \bipk_[0-9a-z]{6,}_[0-9A-Za-z_-]{8,}                       # ours
+  | \b(?:sk|rk|pk)-[A-Za-z0-9*._-]{6,}                         # OpenAI, Anthropic, OpenRouter, DeepSeek, ...
+  | \b(?:gsk|xai|pplx|hf|r8|fw|csk|nvapi|tgp|sk_live|sk)[_-][A-Za-z0-9_-]{12,}
+  | \bAIza[0-9A-Za-z_-]{20,}                                   # Google
+  | \bAKIA[0-9A-Z]{12,} | \bghp_[A-Za-z0-9]{20,}
+  | \beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{6,}   # JSON web tokens
+  | (?<=Bearer\ )[^\s"',;]{6,} | (?<=bearer\ )[^\s"',;]{6,}
+  | (?i:(?<=api-key:\ )|(?<=api-key=)|(?<=api_key=)|(?<=apikey=)|(?<=[?&]key=)|(?<=access_token=))[^\s&"',;]{6,}
+    """
+)
+_USERINFO = re.compile(r"(?<=://)[^/\s@:]+:[^/\s@]+(?=@)")
+
+
+def remember(secret: str | None) -> None:
+    """From now on this value is hidden wherever `scrub` looks, also when it is quoted for a URL."""
+    if not secret or len(secret) < _MIN_CHARS:
+        return
+    while len(_known) >= _MAX_KNOWN:
+        _known.pop(next(iter(_known)))
+    _known[secret] = None
+    if (quoted := quote(secret, safe="")) != secret:
+        _known[quoted] = None
+
+
+def scrub(text: object) -> str:
+    """The text without secrets. Never raises."""
+    told = str(text)
+    for secret in tuple(_known):
+        if secret in told:
+            told = told.replace(secret, HIDDEN)
+    return _USERINFO.sub(HIDDEN, _SHAPES.sub(HIDDEN, told))
+
+
+class ScrubFilter(logging.Filter):
+    """A logging filter that scrubs messages, arguments and tracebacks of every record that passes."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        try:
+            record.msg, record.args = scrub(record.getMessage()), None
+        except Exception:
+            record.msg, record.args = HIDDEN, None
+        if record.exc_info:
+            record.exc_text = scrub(logging.Formatter().formatException(record.exc_info))  # type: ignore[arg-type]
+            record.exc_info = None
+        if record.stack_info:
+            record.stack_info = scrub(record.stack_info)
+        return True
+
+
+def guard_logging(handlers: Iterable[logging.Handler] | None = None) -> None:
+    """Put the filter on these handlers, by default on all of the root logger and of uvicorn. Safe to call twice."""
+    if handlers is None:
+        names = ("", "uvicorn", "uvicorn.error", "uvicorn.access", "interplay")
+        handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
+    for handler in handlers:
+        if not any(isinstance(existing, ScrubFilter) for existing in handler.filters):
+            handler.addFilter(ScrubFilter())
