@@ -1,6 +1,7 @@
 """Scenes are exact, reproducible and free of held-out voices; training learns, stops and resumes."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -11,14 +12,17 @@ import numpy as np
 import torch
 
 from interplay.core.types import BadInput
-from interplay.model.config import ModelConfig
-from interplay.model.dmel import mel_power
-from interplay.training import espeak, evaluate, language, scenes
+from interplay.model import checkpoint
+from interplay.model.config import DECISIONS, ModelConfig
+from interplay.model.dmel import CHANNELS, FRAMES, mel_power
+from interplay.model.transformer import InteractionModel
+from interplay.model.vocabulary import PIECES, Vocabulary
+from interplay.training import espeak, evaluate, language, loop, scenes
 from interplay.training.clips import Bank, synthesise, warp
 from interplay.training.dataset import SceneStream, collate
 from interplay.training.loop import Run, train
 from interplay.training.recipe import DataSettings, Recipe, TrainSettings, load_recipe
-from interplay.training.scenes import Composer, Mix
+from interplay.training.scenes import Composer, Mix, Scene
 
 VOICE = espeak.SyntheticVoice("en-us", "m1", 170, 50, 50)
 
@@ -118,12 +122,50 @@ def test_a_batch_has_the_same_words_whoever_makes_it():
     stream = SceneStream(vocabulary, [], seed=5, start=0, lengths=[(80, 2, 1.0)])
     a, b, other = stream.batch(3, None), stream.batch(3, None), stream.batch(4, None)
     assert words_of(a) == words_of(b) != words_of(other)
-    heard, said = a.feedback()
-    assert (
-        torch.equal(heard[:, 1:], a.heard[:, :-1])
-        and not heard[:, 0].any()
-        and torch.equal(said[:, 1:], a.said[:, :-1])
-    )
+    seen = a.inputs()
+    assert torch.equal(seen.heard[:, 1:], a.heard[:, :-1]) and not seen.heard[:, 0].any()
+    assert torch.equal(seen.said[:, 1:], a.said[:, :-1]) and torch.equal(seen.transcript, a.heard)
+
+
+def rich_scene(**more) -> Scene:
+    power = np.zeros((20 * FRAMES, CHANNELS), np.float32)
+    decisions = {3: "backchannel", 5: "delegate", 6: "tool"}
+    return Scene(power, [(1, "apple")], [(3, "mhm"), (6, "timer")], [], decisions, **more)
+
+
+def test_a_batch_carries_everything_a_scene_has():
+    vocabulary = Vocabulary(["apple", "mhm", "timer", "well", *PIECES])
+    one = rich_scene(
+        events=[(2, "apple"), (4, "kiwi")], voiced=[(9, "well")], pending={7, 8}, busy={9}, missing={0},
+        prefix=("apple", "kiwi"), proactivity=0.9, frames=np.full((20, 80, 80, 3), 7, np.uint8),
+    )  # fmt: skip
+    batch = collate([one, rich_scene()], vocabulary)
+    assert [DECISIONS[d] for d in batch.decision[0, :8]] == [
+        "listen", "listen", "listen", "backchannel", "listen", "delegate", "tool", "listen",
+    ]  # fmt: skip
+    spelled = vocabulary.spell("kiwi")
+    assert batch.event[0, 4 : 4 + len(spelled)].tolist() == spelled and not batch.event[1].any()
+    assert batch.marks.sum() == 4 and batch.marks[0, 7].tolist() == [False, True, False]
+    assert batch.prefix[0, : 1 + len(spelled)].tolist() == [2, *spelled] and not batch.prefix[1].any()
+    assert batch.proactivity.tolist() == pytest.approx([0.9, 0.5])
+    assert batch.frames[0].min() == 7 and not batch.frames[1].any()
+    seen = batch.inputs()
+    assert seen.said[0, 10] == vocabulary.id("well") and batch.said[0, 9] == 0  # fed back, not asked for
+    plain = collate([rich_scene()], vocabulary)
+    assert plain.event is plain.marks is plain.prefix is plain.frames is plain.voiced is None
+
+
+def test_a_model_that_knows_more_starts_from_one_that_knew_less(tmp_path):
+    torch.manual_seed(0)
+    shape = ModelConfig(width=32, layers=1, heads=2, feedforward=32, frame_width=8, window=10)
+    old, words = InteractionModel(shape, 4), Vocabulary(["apple", "pear"])
+    checkpoint.save(tmp_path / "old.safetensors", old, words)
+    wanted = Vocabulary(["pear", "plum", *PIECES])
+    grown, known = loop._grown(tmp_path / "old.safetensors", replace(shape, glances=2), wanted)
+    assert known.words[:5] == ["<none>", "<unk>", "apple", "pear", "plum"] and grown.eyes is not None
+    assert torch.equal(grown.words[:4], old.words.bfloat16().float())
+    with pytest.raises(BadInput, match="another shape"):
+        loop._grown(tmp_path / "old.safetensors", replace(shape, width=64), wanted)
 
 
 def words_of(batch) -> list[int]:

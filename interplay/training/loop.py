@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interplay.core.types import BadInput
 from interplay.model import checkpoint
-from interplay.model.config import LISTEN
+from interplay.model.config import LISTEN, ModelConfig
 from interplay.model.experts import Experts
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import PIECES, Vocabulary
@@ -190,19 +191,23 @@ def _model(run: Run, saved: dict | None) -> tuple[InteractionModel, Vocabulary]:
         return model, vocabulary
     wanted = vocabulary_for(run.recipe, run.folders)
     if run.start_from:
-        return _grown(run.start_from, wanted)
+        return _grown(run.start_from, run.recipe.model, wanted)
     return InteractionModel(run.recipe.model, len(wanted)), wanted
 
 
-def _grown(path: Path, wanted: Vocabulary) -> tuple[InteractionModel, Vocabulary]:
-    """An earlier model with its vocabulary extended to `wanted`: new words start as small random vectors."""
+def _grown(path: Path, config: ModelConfig, wanted: Vocabulary) -> tuple[InteractionModel, Vocabulary]:
+    """An earlier model with its vocabulary extended to `wanted` and with the parts that `config` adds, which start
+    fresh. Raises BadInput where the sizes of what they share differ."""
     old, known, _ = checkpoint.load(path)
     vocabulary = known.extended(wanted.words[2:])
-    model = InteractionModel(old.config, len(vocabulary))
-    weights = old.state_dict()
-    fresh = model.words.detach()[len(known) :]
-    weights["words"] = torch.cat([weights["words"], fresh])
-    model.load_state_dict(weights)
+    model = InteractionModel(config, len(vocabulary))
+    weights, fresh = old.state_dict(), model.state_dict()
+    if old.config.width == config.width:
+        weights["words"] = torch.cat([weights["words"], fresh["words"][len(known) :]])
+    other = [name for name, t in weights.items() if name not in fresh or fresh[name].shape != t.shape]
+    if other:
+        raise BadInput(f"{path}: a model of another shape than the recipe's (first difference: {other[0]})")
+    model.load_state_dict({**fresh, **weights})
     return model, vocabulary
 
 
