@@ -230,6 +230,7 @@ def train(
         typer.Option("--start-from", help="Begin with the weights of this checkpoint."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's number of steps.")] = None,
+    dial: Annotated[float, typer.Option(help="Share of the recipe's compute to spend.")] = 1.0,
     processes: Annotated[int, typer.Option(min=1, help="CPU processes that share each batch.")] = 1,
 ) -> None:
     """Train a model by a recipe."""
@@ -245,6 +246,7 @@ def train(
         out=out,
         start_from=start_from,
         steps=steps,
+        dial=dial,
         processes=processes,
     )
 

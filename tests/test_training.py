@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -307,3 +308,24 @@ def as_dict(settings: TrainSettings) -> dict:
     from dataclasses import asdict
 
     return asdict(settings)
+
+
+def test_every_recipe_in_runs_loads_and_has_a_dial():
+    recipes = sorted(Path(__file__).parent.parent.glob("runs/*.toml"))
+    assert {"nano", "small", "moe"} <= {path.stem for path in recipes}
+    for path in recipes:
+        plan = load_recipe(path)
+        half = plan.train.dialled(0.5)
+        assert half.steps == round(plan.train.steps / 2) and half.lr == plan.train.lr
+        InteractionModel(replace(plan.model, layers=1), 50)
+
+
+def test_a_mixture_of_experts_trains_and_balances(tmp_path):
+    shape = ModelConfig(
+        width=32, layers=2, heads=2, feedforward=32, frame_width=8, window=20, experts=4, expert_width=16
+    )
+    settings = TrainSettings(steps=3, lengths=((30, 2, 1.0),), evaluate_every=100, warmup=1)
+    train(Run(Recipe("tiny", 1, shape, settings, DataSettings()), tmp_path))
+    loaded, _, _ = checkpoint.load(tmp_path / "model.safetensors")
+    biases = [block.experts.bias for block in loaded.blocks]
+    assert all(bias.abs().max() > 0 for bias in biases)

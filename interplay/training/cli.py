@@ -17,9 +17,14 @@ def train_command(
     out: Path | None = None,
     start_from: Path | None = None,
     steps: int | None = None,
+    dial: float = 1.0,
     processes: int = 1,
 ) -> None:
-    """Train `recipe`; checkpoint, log and curves go to `out` (default: out/NAME). processes: share each batch."""
+    """Train `recipe`; checkpoint, log and curves go to `out` (default: out/NAME). processes: share each batch.
+
+    dial: the share of the recipe's compute to spend; its schedule keeps its shape. steps: all that is said about
+    length, instead of the recipe's.
+    """
     try:
         import torch
     except ImportError as error:
@@ -36,8 +41,11 @@ def train_command(
     from interplay.training.recipe import load_recipe
 
     plan = load_recipe(recipe)
+    if not 0 < dial <= 100:
+        raise BadInput(f"--dial is a share of the recipe's compute, more than 0 and at most 100, not {dial:g}")
     if steps is not None:
         plan = replace(plan, train=replace(plan.train, steps=steps))
+    plan = replace(plan, train=plan.train.dialled(dial))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BadInput(f"--device {device}: this machine has no usable CUDA GPU; leave the option out to train on CPU")

@@ -142,6 +142,7 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
         share=share,
     )
     generator = torch.Generator().manual_seed(1000 * (recipe.seed + first) + share.rank)
+    forward = torch.compile(model) if settings.compile else model
     autocast = run.device.startswith("cuda")  # bf16 pays where the hardware has it; many CPUs only emulate it
     began = time.perf_counter()
     with run.log.open("a") as log:
@@ -151,7 +152,7 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
                 for group, rate in zip(each.param_groups, base, strict=True):
                     group["lr"] = rate * factor
             with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=autocast):
-                loss = loss_of(model, batch, settings, generator)
+                loss = loss_of(forward, batch, settings, generator)
             loss.backward()
             share.mean([p.grad for p in model.parameters() if p.grad is not None])
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,12 @@ class TrainSettings:
     workers: int = 1
     long_after: int = 500
     lengths: tuple[tuple[int, int, float], ...] = ((100, 16, 1.0),)
+    compile: bool = False
+
+    def dialled(self, dial: float) -> TrainSettings:
+        """The same schedule over `dial` times as many steps."""
+        steps, long_after = max(1, round(self.steps * dial)), round(self.long_after * dial)
+        return replace(self, steps=steps, long_after=long_after)
 
 
 @dataclass(frozen=True, slots=True)
