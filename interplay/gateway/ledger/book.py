@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Book:
         self.totals = Totals(self.writer)
         self.metrics = Metrics()
         self.live: dict[str, LiveEntry] = {}
+        self.listeners: list[Callable[[LiveEntry, list[int]], None]] = []  # told the units of each commit
         self.recovered = 0
         self._upkeep: asyncio.Task[None] | None = None
         self._dirty = False
@@ -111,11 +112,15 @@ class Book:
         return entry
 
     async def spent(self, column: str, value: str, since: float) -> int:
-        """Picodollars spent by one `agent`, `user_id` or `key_id` in entries begun at or after `since` (Unix seconds).
+        """Picodollars spent by one `agent`, `user_id` or `key_id`, or by `all`, in entries begun since (Unix seconds).
 
         Includes what is open right now. The first question about a period asks the database, later ones are free.
         """
         return await self.totals.spent(column, value, since, self.live.values())
+
+    def spent_now(self, column: str, value: str, since: float) -> int | None:
+        """As `spent`, at once; None if nobody has asked `spent` about it yet."""
+        return self.totals.now(column, value, since)
 
     def post_row(self, entry: LiveEntry, *, final: bool) -> None:
         """Hand an entry's present state to the writer; a final one frees its slot when it is in the database."""
@@ -123,6 +128,9 @@ class Book:
 
         def committed() -> None:
             self.totals.commit(entry, cost)
+            more = [now - before for now, before in zip(units, entry.committed_units, strict=True)]
+            for listener in self.listeners:
+                listener(entry, more)
             self.metrics.add(entry, cost, units, final=final)
             if final:
                 self.slots.release(entry.slot)

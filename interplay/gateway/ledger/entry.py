@@ -60,11 +60,11 @@ class LiveEntry:
             "labels": "" if private else labels_json(labels),
         }
         # Budgets of a user hold whatever is logged about the user.
-        self.scope = {"agent": caller.agent, "user_id": caller.user, "key_id": caller.key_id}
+        self.scope = {"all": "", "agent": short(caller.agent), "user_id": short(caller.user), "key_id": caller.key_id}
         self.scopes: list[Any] = []
         self.committed_pico = 0
         self.counted_pico = 0
-        self.committed_units = _NO_UNITS
+        self.committed_units: tuple[int, ...] = _NO_UNITS
         self.units: tuple[int, ...] = _NO_UNITS
         self.cost_pico_value = 0
         self.provider_id = ""

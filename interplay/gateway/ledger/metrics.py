@@ -42,6 +42,7 @@ class Metrics:
     def add(self, entry: LiveEntry, cost: int, units: tuple[int, ...], *, final: bool) -> None:
         """Count what is new in an entry. `cost`, `units`: as just committed."""
         if self.registry is None:
+            entry.committed_units = units
             return
         labels = self._labels(entry)
         more = cost - entry.counted_pico

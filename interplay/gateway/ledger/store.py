@@ -147,7 +147,7 @@ def _sqlite(path: Path) -> sqlite3.Connection:
 
 def _postgres(url: str) -> Any:
     try:
-        import psycopg
+        import psycopg  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise Missing('a ledger in PostgreSQL needs psycopg; get it with: pip install "interplay[postgres]"') from error
     try:

@@ -13,7 +13,7 @@ from interplay.gateway.ledger.writer import Writer
 if TYPE_CHECKING:
     from interplay.gateway.ledger.entry import LiveEntry
 
-SCOPES = ("agent", "user_id", "key_id")
+SCOPES = ("all", "agent", "user_id", "key_id")
 FORGET_S = 3600.0
 
 
@@ -63,6 +63,11 @@ class Totals:
         watch.asked = time.monotonic()
         return watch.base + watch.pending
 
+    def now(self, column: str, value: str, since: float) -> int | None:
+        """The sum if it is known."""
+        watch = self._watches.get((column, value, since))
+        return None if watch is None else watch.base + watch.pending
+
     def attach(self, entry: LiveEntry) -> None:
         """A new entry counts in every sum that wants it."""
         entry.scopes = [watch for watch in self._watches.values() if watch.wants(entry)]
@@ -96,6 +101,7 @@ class Totals:
 
 
 def _sum(database: Database, watch: _Watch) -> int:
-    sql = f"SELECT COALESCE(SUM(COALESCE(billed_pico, cost_pico)), 0) FROM entries WHERE {watch.column} = ?"
-    rows: list[tuple[Any, ...]] = database.query(sql + " AND started >= ?", (watch.value, watch.since))
+    where, values = ("", ()) if watch.column == "all" else (f"{watch.column} = ? AND ", (watch.value,))
+    sql = f"SELECT COALESCE(SUM(COALESCE(billed_pico, cost_pico)), 0) FROM entries WHERE {where}started >= ?"
+    rows: list[tuple[Any, ...]] = database.query(sql, (*values, watch.since))
     return int(rows[0][0])

@@ -1,0 +1,159 @@
+"""The audit log: every decision in a hash chain, so that nothing in it can be changed without being found out.
+
+Each record carries an HMAC over itself and the record before it. The key is not in the database: who can write to the
+database, but not read the key, can change no record, take none out and put none in. The head record says how long the
+chain is, so that its end cannot simply be cut off. Against whoever has both, keep `interplay gateway audit head`
+elsewhere and give it to `verify --expect`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interplay.core.types import BadInput, InterplayError
+from interplay.gateway.ledger.store import Database
+from interplay.gateway.ledger.writer import Writer
+from interplay.gateway.scrub import scrub
+
+GENESIS = "0" * 64
+MAX_DATA = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `verify` found. broken: the number of the first record that is wrong, or None; why: what is wrong."""
+
+    records: int
+    head: str
+    broken: int | None = None
+    why: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.why
+
+
+class Audit:
+    """Appends to the chain of a database. Decisions are queued in order and written by the ledger's writer."""
+
+    def __init__(self, writer: Writer, key: bytes) -> None:
+        self._writer, self._key = writer, key
+
+    def record(self, kind: str, **data: Any) -> None:
+        """Note one decision. Returns at once; secrets are scrubbed, values are cut at 4000 characters in all."""
+        at = round(time.time(), 6)
+        told = canonical(data)
+        self._writer.post(lambda database: append(database, self._key, at, kind, told))
+
+
+def audit_key(folder: Path) -> bytes:
+    """The chain's key: INTERPLAY_AUDIT_KEY, or a file `audit.key` that is made at first use, readable by its owner.
+
+    Raises InterplayError if it can be neither read nor made.
+    """
+    if own := os.environ.get("INTERPLAY_AUDIT_KEY"):
+        return hashlib.sha256(own.encode()).digest()
+    path = folder / "audit.key"
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Complete before it is visible: two processes that start together must not read half a key.
+            draft = path.with_name(f".audit.key.{os.getpid()}")
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+            try:
+                os.link(draft, path)
+            finally:
+                draft.unlink()
+        return bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError) as error:
+        raise InterplayError(f"cannot use the audit key {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def canonical(data: dict[str, Any]) -> str:
+    """The data of a record as text: one spelling, no secrets."""
+    told = scrub(json.dumps(data, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str))
+    return told if len(told) <= MAX_DATA else json.dumps({"cut": told[:MAX_DATA]}, ensure_ascii=False)
+
+
+def append(database: Database, key: bytes, at: float, kind: str, data: str) -> int:
+    """Append one record inside a write transaction; returns its number."""
+    database.lock()
+    head = database.query("SELECT data, mac FROM audit WHERE seq = 0")
+    last = database.query("SELECT seq, mac FROM audit WHERE seq > 0 ORDER BY seq DESC LIMIT 1")
+    before, previous = last[0] if last else (0, GENESIS)
+    # Never behind the head: if the end of the chain was cut off, the gap must stay visible.
+    seq = max(int(before), int(head[0][0]) if head else 0) + 1
+    mac = _mac(key, previous, seq, at, kind, data)
+    database.execute("INSERT INTO audit (seq, at, kind, data, mac) VALUES (?, ?, ?, ?, ?)", (seq, at, kind, data, mac))
+    database.execute(
+        "INSERT INTO audit (seq, at, kind, data, mac) VALUES (0, 0, 'head', ?, ?) "
+        "ON CONFLICT (seq) DO UPDATE SET data = excluded.data, mac = excluded.mac",
+        (str(seq), _mac(key, mac, seq, 0.0, "head", "")),
+    )
+    return seq
+
+
+def verify(database: Database, key: bytes, expect: str = "") -> Verdict:
+    """Check the whole chain, and that it contains the head `expect` ("SEQ:MAC") of an earlier day.
+
+    Raises BadInput if `expect` is not a head.
+    """
+    expected = _parse_head(expect) if expect else None
+    previous, count, seq = GENESIS, 0, 0
+    for seq, at, kind, data, mac in records(database):
+        if seq != count + 1:
+            return Verdict(count, f"{count}:{previous}", count + 1, f"record {count + 1} is missing")
+        if not hmac.compare_digest(_mac(key, previous, seq, at, kind, data), mac):
+            return Verdict(count, f"{count}:{previous}", seq, f"record {seq} was changed, or written with another key")
+        if expected and seq == expected[0] and mac != expected[1]:
+            return Verdict(count, f"{count}:{previous}", seq, f"record {seq} is not the one of the expected head")
+        previous, count = mac, seq
+    head = database.query("SELECT data, mac FROM audit WHERE seq = 0")
+    verdict = Verdict(count, f"{count}:{previous}")
+    if not head and not count:
+        why = "" if expected is None else "the log is empty"
+        return Verdict(0, verdict.head, None if not why else 0, why)
+    if not head or not hmac.compare_digest(_mac(key, previous, count, 0.0, "head", ""), head[0][1]):
+        return Verdict(count, verdict.head, count + 1, f"the log ends at record {count}, but its head says otherwise")
+    if expected and count < expected[0]:
+        return Verdict(count, verdict.head, count + 1, f"the log ends at record {count}, before the expected head")
+    return verdict
+
+
+def records(database: Database, after: int = 0, page: int = 5000) -> Iterator[tuple[int, float, str, str, str]]:
+    """The records in order, in constant memory: (number, Unix seconds, kind, JSON, mac)."""
+    while True:
+        rows = database.query(
+            "SELECT seq, at, kind, data, mac FROM audit WHERE seq > ? ORDER BY seq LIMIT ?", (after, page)
+        )
+        for row in rows:
+            yield int(row[0]), float(row[1]), row[2], row[3], row[4]
+        if len(rows) < page:
+            return
+        after = int(rows[-1][0])
+
+
+def _mac(key: bytes, previous: str, seq: int, at: float, kind: str, data: str) -> str:
+    # Lengths are part of it: moving a character from one field into its neighbour is a change.
+    fields = (previous, str(seq), repr(float(at)), kind, data)
+    message = "".join(f"{len(part.encode())}:{part}" for part in fields)
+    return hmac.new(key, message.encode(), hashlib.sha256).hexdigest()
+
+
+def _parse_head(head: str) -> tuple[int, str]:
+    seq, _, mac = head.partition(":")
+    if not seq.isdigit() or len(mac) != 64:
+        raise BadInput(f"{head!r} is not a head of the audit log; it looks like 1234:64 hexadecimal digits")
+    return int(seq), mac
