@@ -124,7 +124,8 @@ class SceneStream(IterableDataset):
     Not to the sample: espeak-ng carries a little state from one sentence to the next (flutter, breath).
 
     lengths: [(turns, scenes per batch, weight), ...]; each batch draws one of them. Batches before `warmup` use the
-    first only. share: this process's part of every batch.
+    first only. video: share of batches whose scenes have pictures; they have half as many scenes. share: this process's
+    part of every batch.
     """
 
     def __init__(
@@ -138,9 +139,10 @@ class SceneStream(IterableDataset):
         warmup: int = 0,
         held_out: frozenset[str] = frozenset(),
         mix: Mix | None = None,
+        video: float = 0.0,
         share: Share | None = None,
     ) -> None:
-        self.share = share or Share()
+        self.share, self.video = share or Share(), video
         self.vocabulary, self.folders, self.seed, self.start = vocabulary, folders, seed, start
         self.lengths, self.warmup, self.held_out, self.mix = lengths, warmup, held_out, mix or Mix()
 
@@ -156,12 +158,18 @@ class SceneStream(IterableDataset):
 
     def batch(self, step: int, bank: Bank | None) -> Batch:
         turns, count, _ = self.lengths[0]
-        if step >= self.warmup:  # all ranks draw the same length: they wait for each other
-            common = random.Random(f"{self.seed}/{step}")
+        common = random.Random(f"{self.seed}/{step}")  # all ranks draw the same shapes: they wait for each other
+        if step >= self.warmup:
             turns, count, _ = common.choices(self.lengths, [weight for *_, weight in self.lengths])[0]
         rng = random.Random(f"{self.seed}/{step}/{self.share.rank}")
-        count = max(1, count // self.share.count)
-        return collate([Composer(rng, turns, bank, self.mix).compose() for _ in range(count)], self.vocabulary)
+        if common.random() < self.video:
+            from interplay.training.video.scenes import video_scene  # needs an image library; only eyes do
+
+            scenes = [video_scene(rng, turns, bank=bank) for _ in range(max(1, count // 2 // self.share.count))]
+        else:
+            many = range(max(1, count // self.share.count))
+            scenes = [Composer(rng, turns, bank, self.mix).compose() for _ in many]
+        return collate(scenes, self.vocabulary)
 
 
 def stream(dataset: SceneStream, *, workers: int) -> DataLoader[Batch]:

@@ -13,7 +13,7 @@ from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import Vocabulary
 from interplay.training.clips import Bank
 from interplay.training.dataset import collate
-from interplay.training.scenes import Composer, Mix, Scene
+from interplay.training.scenes import Composer, Mix, Scene, cues, dialog, floor, simultaneous, timing, tools
 
 Words = list[tuple[int, str]]  # (micro-turn, word)
 EARLY_TURNS, LATE_TURNS = 2, 3  # a said word counts as right this far around its due micro-turn
@@ -112,15 +112,32 @@ def score(
     }
 
 
-def held_out_scenes(count: int, turns: int = 100, *, seed: int = 7) -> dict[str, list[Scene]]:
-    """`count` scenes of each program, spoken by synthetic voices that training never uses."""
+FIRST = ("every", "after", "cue", "repeat", "chatter")
+FAMILIES = {
+    name: tuple(program for program in family.PROGRAMS if program not in FIRST)
+    for name, family in {
+        "time": timing, "cues": cues, "dialog": dialog, "floor": floor, "simultaneous": simultaneous, "tools": tools
+    }.items()
+}  # fmt: skip
+
+
+def held_out_scenes(count: int, turns: int = 100, *, families: bool = False, seed: int = 7) -> dict[str, list[Scene]]:
+    """`count` scenes of each of the first programs, and of each family of the others if `families`, spoken by synthetic
+    voices that training never uses."""
+    groups = {kind: (kind,) for kind in FIRST} | (FAMILIES if families else {})
     scenes: dict[str, list[Scene]] = defaultdict(list)
-    for kind in ("every", "after", "cue", "repeat", "chatter"):
-        only = Mix(**{k: float(k == kind) for k in ("every", "after", "cue", "repeat", "chatter")})
+    for name, programs in groups.items():
         for i in range(count):
-            rng = random.Random(f"held-out/{seed}/{kind}/{i}")
-            scenes[kind].append(Composer(rng, turns, mix=only, held_out=True).compose())
+            rng = random.Random(f"held-out/{seed}/{name}/{i}")
+            scenes[name].append(Composer(rng, turns, mix=Mix.only(*programs), held_out=True).compose())
     return scenes
+
+
+def seen_scenes(count: int, turns: int = 100, *, seed: int = 7) -> list[Scene]:
+    """Scenes with pictures: bodies, patterns, phrasings and voices that training never shows."""
+    from interplay.training.video.scenes import video_scene  # needs an image library
+
+    return [video_scene(random.Random(f"seen/{seed}/{i}"), turns, held_out=True) for i in range(count)]
 
 
 def natural_scenes(bank: Bank, count: int, turns: int = 100, *, seed: int = 7) -> list[Scene]:

@@ -82,10 +82,15 @@ def schedule(step: int, settings: TrainSettings) -> float:
 
 
 def vocabulary_for(recipe: Recipe, folders: Iterable[Path]) -> Vocabulary:
-    """The words of the templates plus the frequent words of the recordings, sorted."""
+    """The words of the closed world, of what is asked of the eyes if there are any, and the frequent words of the
+    recordings, sorted; then the pieces to spell all others with."""
     counts = Counter(word for folder in folders for row in read_index(folder) for word, _ in row.words)
-    frequent = {word for word, count in counts.items() if count >= recipe.data.min_count}
-    return Vocabulary([*sorted(frequent | set(base_vocabulary())), *PIECES])
+    words = {word for word, count in counts.items() if count >= recipe.data.min_count} | set(base_vocabulary())
+    if recipe.data.video:
+        from interplay.training.video import asking  # needs an image library
+
+        words |= set(asking.words())
+    return Vocabulary([*sorted(words), *PIECES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
         for each, state in zip(optimizers, saved["optimizers"], strict=True):
             each.load_state_dict(state)
     held_out = frozenset(recipe.data.held_out)
-    tests = _tests(run.folders, held_out) if share.leads else {}
+    tests = _tests(run, held_out) if share.leads else {}
     dataset = SceneStream(
         vocabulary,
         list(run.folders),
@@ -139,6 +144,8 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
         lengths=list(settings.lengths),
         warmup=settings.long_after,
         held_out=held_out,
+        mix=recipe.mix(),
+        video=recipe.data.video,
         share=share,
     )
     generator = torch.Generator().manual_seed(1000 * (recipe.seed + first) + share.rank)
@@ -212,12 +219,15 @@ def _grown(path: Path, config: ModelConfig, wanted: Vocabulary) -> tuple[Interac
     return model, vocabulary
 
 
-def _tests(folders: tuple[Path, ...], held_out: frozenset[str]) -> dict[str, list[Scene]]:
-    tests = evaluate.held_out_scenes(16)
-    if folders and held_out:
-        bank = Bank(list(folders), held_out=held_out, keep_only=True)
+def _tests(run: Run, held_out: frozenset[str]) -> dict[str, list[Scene]]:
+    data = run.recipe.data
+    tests = evaluate.held_out_scenes(data.tests, families=data.scenes == "everything")
+    if run.folders and held_out:
+        bank = Bank(list(run.folders), held_out=held_out, keep_only=True)
         if len(bank):
-            tests["natural"] = evaluate.natural_scenes(bank, 24)
+            tests["natural"] = evaluate.natural_scenes(bank, data.tests)
+    if data.video:
+        tests["eyes"] = evaluate.seen_scenes(data.tests)
     return tests
 
 

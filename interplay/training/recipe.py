@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from interplay.core.types import BadInput
 from interplay.model.config import ModelConfig
+from interplay.training.scenes import Mix
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,22 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """What enters the vocabulary, and which voices stay out."""
+    """What enters the vocabulary, which voices stay out, and what scenes are made of.
+
+    scenes: `first` (reminders, cues, repeating, chatter in a plain world) or `everything` (the whole curriculum);
+    mix: single dials of it. video: share of batches whose scenes have pictures. tests: held-out scenes per kind that
+    every evaluation runs.
+    """
 
     min_count: int = 3
     held_out: tuple[str, ...] = ()
+    scenes: str = "first"
+    mix: Mapping[str, float] = field(default_factory=dict)
+    video: float = 0.0
+    tests: int = 16
+
+
+CURRICULA = {"first": Mix, "everything": Mix.everything}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,10 @@ class Recipe:
     model: ModelConfig
     train: TrainSettings
     data: DataSettings
+
+    def mix(self) -> Mix:
+        """The dials that scenes are drawn with."""
+        return CURRICULA[self.data.scenes](**self.data.mix)
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -67,13 +85,22 @@ def load_recipe(path: Path) -> Recipe:
         train["lengths"] = tuple(tuple(row) for row in train["lengths"])
     data = dict(raw.get("data", {}))
     data["held_out"] = tuple(data.get("held_out", ()))
-    return Recipe(
+    recipe = Recipe(
         str(raw.get("name", path.stem)),
         int(raw.get("seed", 1)),
         _section(path, "model", ModelConfig, raw.get("model", {})),
         _section(path, "train", TrainSettings, train),
         _section(path, "data", DataSettings, data),
     )
+    try:
+        recipe.mix()
+    except KeyError:
+        raise BadInput(f"{path}: [data] scenes is one of {', '.join(CURRICULA)}, not {recipe.data.scenes!r}") from None
+    except TypeError as error:
+        raise BadInput(f"{path}: [data] mix: {error}") from None
+    if recipe.data.video and not recipe.model.glances:
+        raise BadInput(f"{path}: [data] video needs a model with eyes: set [model] glances")
+    return recipe
 
 
 def _section(path: Path, name: str, kind: type, values: dict[str, Any]) -> Any:
