@@ -35,14 +35,16 @@ class PatchStem(nn.Module):
     def forward(self, frames: Tensor, previous: Tensor) -> Tensor:
         """frames, previous: uint8 (..., 80, 80, 3), a frame and the one before it (the same again for the first one).
         Returns float (..., 4, width): top left, top right, bottom left, bottom right."""
-        dtype = self.place.dtype
-        now = frames.to(dtype) * (1 / 128) - 1
-        change = (frames.to(dtype) - previous.to(dtype)) * (1 / 64)
-        x = torch.cat([now, change], -1).flatten(0, -4)
-        for i, stage in enumerate(_STAGES):
-            x = self.norm[i](self.linear[i](_gather(x, stage)))
-            if i + 1 < len(_STAGES):
-                x = F.gelu(x)
+        # Neighbourhoods are gathered while a value is still one byte, and scaled in the weights: at full resolution
+        # every pass over the pixels costs as much as the product itself.
+        now, before = (_gather(x.reshape(-1, *x.shape[-3:]), _STAGES[0]).to(self.place.dtype) for x in (frames, previous))
+        first: nn.Linear = self.linear[0]  # type: ignore[assignment]
+        half = first.in_features // 2
+        weight = torch.cat([first.weight[:, :half] / 128, first.weight[:, half:] / 64], 1)
+        bias = first.bias - first.weight[:, :half].sum(1)  # black is -1, white is 1
+        x = self.norm[0](F.linear(torch.cat([now, now - before], -1), weight, bias))
+        for i, stage in enumerate(_STAGES[1:], 1):
+            x = self.norm[i](self.linear[i](_gather(F.gelu(x), stage)))
         return x.flatten(1, 2).unflatten(0, frames.shape[:-3]) + self.place
 
 
