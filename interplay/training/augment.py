@@ -12,6 +12,8 @@ from scipy.signal import lfilter
 from interplay.core.types import INPUT_RATE
 from interplay.model.dmel import CHANNELS, mel_power
 
+SPEECH_POWER = 14.0  # of the synthetic voices, where they are loud: mean over channels
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
@@ -78,4 +80,53 @@ def apply(
         low, high = conditions.band
         power[:, :low] *= 1e-3
         power[:, high:] *= 1e-4
+    return power
+
+
+def distant(power: np.ndarray, *, radio: bool) -> np.ndarray:
+    """Speech (frames, 80) from across the room, or out of a small loudspeaker: dull or band-limited, with a tail."""
+    keep = 0.5 if radio else 0.75
+    tail = np.asarray(lfilter([1 - keep], [1, -keep], power, axis=0))
+    shape = np.zeros(CHANNELS, np.float32)
+    if radio:
+        shape[8:58] = 1.0
+    else:
+        shape[:] = 10 ** (-np.linspace(0, 1.2, CHANNELS))
+    return ((0.5 * power + 0.5 * tail) * shape).astype(np.float32)
+
+
+def noise_burst(rng: random.Random) -> np.ndarray:
+    """float32 (frames, 80): 0.1 to 0.6 s of a cough, a door or a cup, about as loud as speech."""
+    frames = rng.randint(5, 30)
+    decay = np.exp(-np.arange(frames) / (frames * rng.uniform(0.15, 0.5)))
+    colour = np.interp(np.arange(CHANNELS), np.linspace(0, CHANNELS - 1, 5), [rng.uniform(-18, 0) for _ in range(5)])
+    noise = _white_noise()
+    start = rng.randrange(len(noise) - frames)
+    level = SPEECH_POWER * 10 ** (rng.uniform(-8, 3) / 10)
+    return (level * decay[:, None] * 10 ** (colour / 10) * noise[start : start + frames]).astype(np.float32)
+
+
+def jump_levels(power: np.ndarray, rng: random.Random) -> np.ndarray:
+    """Somebody moves, or the automatic gain does: one to four sudden changes of level of up to 12 dB."""
+    gain = np.zeros(len(power), np.float32)
+    for _ in range(rng.randint(1, 4)):
+        gain[rng.randrange(len(power)) :] = rng.uniform(-12, 6)
+    return power * (10 ** (gain / 10))[:, None]
+
+
+def clip_peaks(power: np.ndarray, rng: random.Random) -> np.ndarray:
+    """An overdriven input: the loudest frames lose power, and gain distortion over all channels."""
+    energy = power.mean(1, keepdims=True)
+    limit = np.quantile(energy, rng.uniform(0.6, 0.9)) + 1e-9
+    over = np.maximum(energy / limit, 1.0)
+    return (power / np.sqrt(over) + 0.05 * energy * (1 - 1 / over)).astype(np.float32)
+
+
+def telephone(power: np.ndarray, rng: random.Random) -> np.ndarray:
+    """A phone line: 300 to 3400 Hz, and the noise of an 8-bit companding codec, 30 to 38 dB below the signal."""
+    low, high = rng.randint(8, 11), rng.randint(56, 60)
+    noise = 10 ** (-rng.uniform(3.0, 3.8)) * power.mean(1, keepdims=True)
+    power = (power + noise).astype(np.float32)
+    power[:, :low] *= 1e-3
+    power[:, high:] *= 1e-4
     return power

@@ -6,6 +6,7 @@ import json
 import random
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from interplay.core.types import INPUT_RATE, BadInput
 from interplay.model.dmel import CHANNELS, mel_power
 from interplay.model.vocabulary import tokens
 from interplay.training.espeak import SyntheticVoice, engine
-from interplay.training.language import Request, parse_request
+from interplay.training.language import Request, is_held_out, parse_request, spanish
 
 FRAMES_PER_S = 50
 _LN10 = np.float32(np.log(10))
@@ -36,9 +37,30 @@ class Clip:
 
 
 def synthesise(text: str, voice: SyntheticVoice) -> Clip:
-    """Speak `text` with espeak-ng."""
-    audio, words = engine().speak(text, voice)
-    return Clip(mel_power(audio), tuple(words))
+    """Speak `text` with espeak-ng. Spanish words come in plain letters and are spelled for the voice."""
+    spelled = [spanish.SPELLED.get(word, word) for word in text.split()]
+    audio, words = engine().speak(" ".join(spelled), voice)
+    return Clip(mel_power(audio), tuple(zip(text.split(), (end for _, end in words), strict=True)))
+
+
+@lru_cache(maxsize=4096)
+def synthesise_word(word: str, voice: SyntheticVoice) -> Clip:
+    """One word of a voice that says many: the agent's own. Cached; do not change its power in place."""
+    return synthesise(word, voice)
+
+
+def join(clips: list[Clip], gap_s: float) -> Clip:
+    """Several clips as one utterance, with `gap_s` of silence between."""
+    silence = np.zeros((int(gap_s * FRAMES_PER_S), CHANNELS), np.float32)
+    parts: list[np.ndarray] = []
+    words: list[tuple[str, float]] = []
+    at = 0.0
+    for clip in clips:
+        words += [(word, at + end) for word, end in clip.words]
+        last = min(len(clip.power), int((clip.words[-1][1] + 0.02) * FRAMES_PER_S))
+        parts += [clip.power[:last], silence]
+        at += (last + len(silence)) / FRAMES_PER_S
+    return Clip(np.concatenate(parts[:-1]), tuple(words))
 
 
 def warp(clip: Clip, *, tempo: float, formants: float) -> Clip:
@@ -119,12 +141,16 @@ class Bank:
             self._add(mel_power(mono), row.words)
 
     def _add(self, power: np.ndarray, words: tuple[tuple[str, float], ...]) -> None:
+        text = [w for w, _ in words]
+        request = parse_request(text)
+        if request is not None and is_held_out(text):
+            return  # a phrasing that only tests may use
         number = len(self._log)
         self._log.append(np.log10(power + 1e-8).astype(np.float16))
         self._words.append(words)
-        request = parse_request([w for w, _ in words])
         if request is not None:
-            self.requests[request.kind].append((number, request))
+            for name in {request.kind, request.topic} - {""}:
+                self.requests[name].append((number, request))
             return
         self.chatter.append(number)
         for word, _ in words:

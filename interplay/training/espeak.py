@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -17,6 +17,7 @@ import soxr
 from interplay.core.types import INPUT_RATE, Missing
 
 ACCENTS = ("en-us", "gmw/en", "gmw/en-GB-scotland", "gmw/en-029", "gmw/en-GB-x-rp", "gmw/en-US-nyc")
+SPANISH_ACCENTS = ("roa/es", "roa/es-419")
 # Variants are espeak-ng's own voice shapes. The held-out ones are used by the bench and never by training.
 HELD_OUT_VARIANTS = ("m3", "f2", "Andrea", "Jacky", "klatt5", "steph2", "grandpa", "boris")
 TRAINING_VARIANTS = (
@@ -67,6 +68,19 @@ def random_voice(rng: random.Random, *, held_out: bool = False) -> SyntheticVoic
     variants = HELD_OUT_VARIANTS if held_out else TRAINING_VARIANTS
     return SyntheticVoice(
         rng.choice(ACCENTS), rng.choice(variants), rng.randint(130, 210), rng.randint(20, 80), rng.randint(25, 80)
+    )
+
+
+def spanish_voice(like: SyntheticVoice, rng: random.Random) -> SyntheticVoice:
+    """The same speaker, speaking Spanish."""
+    return replace(like, accent=rng.choice(SPANISH_ACCENTS))
+
+
+def agent_voices() -> tuple[SyntheticVoice, ...]:
+    """Voices that stand in for the agent's own where it leaks back into the microphone."""
+    variants = ("f1", "Annie", "linda", "m1", "Alex", "michel")
+    return tuple(
+        SyntheticVoice(ACCENTS[i % 2], variant, 150 + 8 * i, 35 + 6 * i, 50) for i, variant in enumerate(variants)
     )
 
 

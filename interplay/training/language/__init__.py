@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from interplay.model.vocabulary import tokens
-from interplay.training.language import chatter, facts, forms, spanish, words
+from interplay.training.language import chatter, facts, forms, parser, spanish, words
 from interplay.training.language.chatter import CHATTER, WORD_LISTS, write_chatter, write_story
 from interplay.training.language.forms import FAMILIES, FORMS
 from interplay.training.language.parser import Request, corrected, is_held_out, parse_request, write_request
@@ -43,13 +43,14 @@ def base_vocabulary() -> list[str]:
     """Every word that the closed world can produce, English and Spanish, sorted."""
     found = {*CONTENT, *WIDE, *NUMBERS, *words.NAMES, *words.DAYS, *words.MONTHS, *words.COLORS, *words.FILLERS}
     found |= {*words.HESITATIONS, *words.BACKCHANNELS, *spanish.TO_SPANISH, *spanish.TO_ENGLISH, *_PROTOCOL}
+    found |= {*parser.FACTS, "i", "mean", "or", "rather", "no", "wait", "sorry"}
     found |= {*facts.OPPOSITES, *facts.COLOR_OF, *forms.SHAPES, *forms.CONFUSED}
     found |= {w for group in forms.CONFUSED.values() for w in group}
     texts = [form for groups in FORMS.values() for group in groups for form in group]
     texts += [*PHRASES, *facts.TALES.values(), facts.ABOUT_ME, facts.SKILLS, *facts.REMARKS, *facts.REMARKS.values()]
     texts += [answer for _, answer in facts.SMALL_TALK.values()]
     for name in ("CHATTER", "STORY_OPENINGS", "HELD_OUT_STORY_OPENINGS", "STORY_PARTS", "STORY_ENDS", "QUOTES",
-                 "HELD_OUT_QUOTES", "INTERRUPTIONS", "NOTHING_AFTER_ALL", "SIDE_TALK"):  # fmt: skip
+                 "HELD_OUT_QUOTES", "INTERRUPTIONS", "NOTHING_AFTER_ALL", "SIDE_TALK", "RESULTS"):  # fmt: skip
         texts += getattr(chatter, name)
     texts.append("that is right wrong it you are i am do not know have no name yet one time times let me look moment")
     texts.append("your timer is up hello seconds second a an the")

@@ -56,6 +56,12 @@ SIDE_TALK = (
     "yes but the {} is broken", "no i do not think so", "what did you do with the {}", "the {} will be late today",
     "and now the news about the {}", "it is {n} o'clock and this is the radio", "next we have a song about the {}",
 )  # fmt: skip
+# What the background comes back with.
+RESULTS = (
+    "i found a {} near the {}", "there are {n} of them in the {}", "it opens at {n} in the morning",
+    "the {} costs about {n}", "it was the {} from the {}", "they say the {} is the best", "nobody knows for sure",
+    "it is {n} minutes from the {} to the {}", "your {} is ready at the {}",
+)  # fmt: skip
 
 
 def fill(template: str, rng: random.Random, breadth: float = 0.0) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -47,11 +47,62 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Which programs a scene draws from, and how often its speech is recorded rather than synthesised."""
+    """Which programs a scene draws from (weights), and what else varies (probabilities).
+
+    `Mix()` is the first five programs alone, in a plain world; `Mix.everything()` is the whole curriculum.
+    """
 
     every: float = 1.0
     after: float = 1.0
     cue: float = 1.6
     repeat: float = 0.7
     chatter: float = 0.7
-    natural: float = 0.5
+    several: float = 0.0
+    lasting: float = 0.0
+    minute: float = 0.0
+    revise: float = 0.0
+    elapsed: float = 0.0
+    filler: float = 0.0
+    count: float = 0.0
+    switch: float = 0.0
+    drill: float = 0.0
+    question: float = 0.0
+    memory: float = 0.0
+    pause: float = 0.0
+    correct: float = 0.0
+    interrupt: float = 0.0
+    keep: float = 0.0
+    story: float = 0.0
+    remark: float = 0.0
+    translate: float = 0.0
+    shadow: float = 0.0
+    along: float = 0.0
+    delegate: float = 0.0
+    tool: float = 0.0
+    typed: float = 0.0
+    natural: float = 0.5  # share of speech that is recorded, where there is a bank
+    decoy: float = 0.0  # share of programs in which the request is only quoted, or meant for somebody else
+    standing: float = 0.0  # share of scenes with a prefix
+    manners: float = 0.0  # share of scenes with a proactivity of their own; 0.5 in the others
+    side: float = 0.0  # share of scenes with a second voice or a radio
+    echo: float = 0.0  # share of scenes in which the agent's own voice leaks back
+    missing: float = 0.0  # share of scenes that lose micro-turns
+    line: float = 0.0  # share of scenes with level jumps, clipping or a phone codec
+    bursts: float = 0.0  # share of scenes with short noises: a cough, a door
+    breadth: float = 0.0  # share of content words from beyond the core
+
+    @classmethod
+    def everything(cls, **changes: float) -> Mix:
+        """All families; `changes` override single dials."""
+        whole = {name: 1.0 for name in PROGRAMS} | {"minute": 0.3, "cue": 1.6, "question": 1.6, "interrupt": 1.6}
+        world = {"decoy": 0.3, "standing": 0.15, "manners": 0.6, "side": 0.15, "echo": 0.4, "missing": 0.15}
+        return cls(**(whole | world | {"line": 0.25, "bursts": 0.2, "breadth": 0.08} | changes))
+
+    @classmethod
+    def only(cls, *programs: str, **changes: float) -> Mix:
+        """These programs alone, in equal parts and in a plain world; `changes` set dials beside."""
+        return cls(**({name: float(name in programs) for name in PROGRAMS} | changes))
+
+
+_DIALS = ("natural", "decoy", "standing", "manners", "side", "echo", "missing", "line", "bursts", "breadth")
+PROGRAMS = tuple(f.name for f in fields(Mix) if f.name not in _DIALS)
