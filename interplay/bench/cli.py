@@ -17,7 +17,19 @@ from interplay.core.types import BadInput, InterplayError, Missing
 TASKS: dict[str, str] = {
     "timespeak": "interplay.bench.speaking:timespeak",
     "cuespeak": "interplay.bench.speaking:cuespeak",
+    "elapsed": "interplay.bench.elapsed:elapsed",
+    "turn_taking": "interplay.bench.turns:turn_taking",
+    "pauses": "interplay.bench.turns:pauses",
+    "interruption": "interplay.bench.floor:interruption",
+    "backchannel": "interplay.bench.floor:backchannel",
+    "noise": "interplay.bench.floor:noise_task",
+    "side_talk": "interplay.bench.floor:side_talk",
+    "translation": "interplay.bench.translation:translation",
+    "echo": "interplay.bench.robust:echo",
+    "missing": "interplay.bench.robust:missing",
+    "delegation": "interplay.bench.delegation:delegation",
     "hearing": "interplay.bench.hearing:run",
+    "long_session": "interplay.bench.long_session:run",
     "step": "interplay.bench.step:run",
 }
 
@@ -138,7 +150,7 @@ def _document(setup: Setup, results: dict[str, Result]) -> dict[str, Any]:
     return {
         "version": __version__,
         "machine": machine(),
-        "foreground": setup.foreground,
+        "foreground": setup.mind.name if "mind" in vars(setup) else setup.foreground,
         "checkpoint": str(setup.checkpoint) if setup.checkpoint is not None else None,
         "voices": setup.voices,
         "data": [str(folder) for folder in setup.data],

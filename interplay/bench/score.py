@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
-from interplay.bench.items import Due, Item
+from interplay.bench.item import Due, Item
 from interplay.bench.runner import Run
+from interplay.bench.stats import wilson
 
 WORD_PACE_S = 1.2  # the words of a phrase follow each other within this
+BACKCHANNELS = frozenset(("mhm", "yeah", "right", "uh-huh", "mm", "okay", "hm"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +34,29 @@ class Verdict:
 
 def judge(item: Item, run: Run) -> Verdict:
     """Match what was said against what was asked for, in order of time; each said word counts once."""
-    left = list(run.said)
-    met: dict[Due, float] = {}
-    for due in sorted(item.allowed, key=lambda d: d.start):
-        found = _take(due, left)
-        if found is not None:
-            met[due] = found
+    assert item.expected is not None
+    met, left = match(item.allowed, run.said)
     onset = met.get(item.expected, math.nan)
     middle = (item.expected.start + item.expected.end) / 2
+    due = [d for d in item.allowed if d.end <= item.seconds]
     return Verdict(
         item.category,
         item.expected in met,
         tuple(word for word, _ in left),
-        len(met) == len([d for d in item.allowed if d.end <= len(item.audio) / 16_000])
-        or len(met) == len(item.allowed),
+        all(d in met for d in due) or len(met) == len(item.allowed),
         onset - middle,
     )
+
+
+def match(dues: Sequence[Due], said: Sequence[tuple[str, float]]) -> tuple[dict[Due, float], list[tuple[str, float]]]:
+    """Which dues were met (with the second of their first word), and the said words that belong to none."""
+    left = list(said)
+    met: dict[Due, float] = {}
+    for due in sorted(dues, key=lambda d: d.start):
+        found = _take(due, left)
+        if found is not None:
+            met[due] = found
+    return met, left
 
 
 def _take(due: Due, left: list[tuple[str, float]]) -> float | None:
@@ -60,13 +71,28 @@ def _take(due: Due, left: list[tuple[str, float]]) -> float | None:
     return None
 
 
-def macro(verdicts: list[Verdict]) -> tuple[float, tuple[float, float]]:
-    """Mean over categories of the share of right items, in percent, with a 95 % normal interval over items."""
+def contains(words: Sequence[str], phrase: Sequence[str]) -> bool:
+    """Do the words of `phrase` occur in `words` in this order (others may lie between)?"""
+    rest = iter(words)
+    return all(word in rest for word in phrase)
+
+
+def talk(said: Sequence[tuple[str, float]], start: float, end: float) -> list[tuple[str, float]]:
+    """Words that claim the floor, audible within [start, end): backchannels do not."""
+    return [(word, t) for word, t in said if start <= t < end and word not in BACKCHANNELS]
+
+
+def macro(rows: Sequence[dict[str, Any]], key: str = "right") -> tuple[float, tuple[float, float]]:
+    """Mean over categories of the share of rows with `key`, in percent, with Wilson's interval for all items."""
     groups: dict[str, list[bool]] = {}
-    for verdict in verdicts:
-        groups.setdefault(verdict.category, []).append(verdict.right)
-    shares = [sum(g) / len(g) for g in groups.values()]
-    mean = sum(shares) / len(shares)
-    variance = sum(p * (1 - p) / len(g) for p, g in zip(shares, groups.values(), strict=True)) / len(shares) ** 2
-    half = 1.96 * math.sqrt(variance)
-    return 100 * mean, (100 * max(0.0, mean - half), 100 * min(1.0, mean + half))
+    for row in rows:
+        groups.setdefault(row["category"], []).append(bool(row[key]))
+    mean = sum(sum(g) / len(g) for g in groups.values()) / len(groups)
+    low, high = wilson(mean * len(rows), len(rows))
+    return 100 * mean, (100 * low, 100 * high)
+
+
+def share(rows: Sequence[dict[str, Any]], key: str) -> tuple[float, tuple[float, float]]:
+    """Share of rows with `key`, 0..1, with Wilson's interval. No rows: 0."""
+    hits = sum(bool(row[key]) for row in rows)
+    return hits / max(len(rows), 1), wilson(hits, len(rows))

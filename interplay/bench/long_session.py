@@ -1,0 +1,198 @@
+"""Two hours in one session: are the last five minutes like the first five, and does memory stay where it is?
+
+The session is a chain of short episodes (a reminder, a cue, a repeated reminder until stop), each ended by "stop" so
+that none reaches into the next. The first minutes' episodes come again, sample for sample, at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from interplay.bench.families import STOP
+from interplay.bench.item import Item, Tape
+from interplay.bench.mixing import mix
+from interplay.bench.people import Cast, Unspoken
+from interplay.bench.pool import Row, casts, plain_setup
+from interplay.bench.runner import Player, Run, player
+from interplay.bench.score import judge
+from interplay.bench.speaking import cue_item, time_item
+from interplay.bench.stats import bootstrap
+from interplay.bench.task import Result, Setup
+from interplay.core.types import INPUT_RATE, INPUT_SAMPLES, MICRO_TURN_S, BadInput, InterplayError
+from interplay.session import SurfaceIn, TurnView
+
+KINDS = ("in", "until_stop", "first", "while_talking", "among_others")
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """An item and the second of the session at which it begins."""
+
+    item: Item
+    start: float
+
+
+class LongStage:
+    """Surface that makes its episodes as it goes: two hours of sound are never in memory.
+
+    After a run: `episodes` of the first and of the last `edge_s` seconds, `said` within them, `resident` = (second,
+    resident MB) once a minute, `steps` = seconds per micro-turn of the first and of the last edge.
+    """
+
+    name = "long"
+
+    def __init__(self, cast: Cast, seed: str, seconds: float, edge_s: float, advance) -> None:
+        self.turns = int(seconds / MICRO_TURN_S)
+        self.edge_s, self._seconds = edge_s, seconds
+        self.episodes: tuple[list[Episode], list[Episode]] = ([], [])
+        self.said: list[tuple[str, float]] = []
+        self.resident: list[tuple[float, float]] = []
+        self.steps: tuple[list[float], list[float]] = ([], [])
+        self._sound = self._stream(cast, seed)
+        self._buffer = np.zeros(0, np.float32)
+        self._advance = advance
+
+    def _stream(self, cast: Cast, seed: str) -> Iterator[np.ndarray]:
+        """The sound of the session, episode by episode."""
+        at, number = 0.0, 0
+        first, last = self.episodes
+        for number in range(1 << 30):
+            if at >= self._seconds - self.edge_s:
+                break
+            item = episode(cast, f"{seed}/{number}", KINDS[number % len(KINDS)])
+            if at + item.seconds <= self.edge_s:
+                first.append(Episode(item, at))
+            elif at + item.seconds > self._seconds - self.edge_s:
+                break
+            at += item.seconds
+            yield item.audio
+        pause = max(self._seconds - self.edge_s - at, 0.0)
+        if pause:
+            yield mix((), pause, snr_db=15.0, seed=number)
+            at += int(pause * INPUT_RATE) / INPUT_RATE
+        for known in first:
+            last.append(Episode(known.item, at))
+            at += known.item.seconds
+            yield known.item.audio
+
+    async def read(self, turn: int) -> SurfaceIn | None:
+        while len(self._buffer) < INPUT_SAMPLES:
+            more = next(self._sound, None)
+            if more is None:
+                return None
+            self._buffer = np.concatenate([self._buffer, more])
+        audio, self._buffer = self._buffer[:INPUT_SAMPLES], self._buffer[INPUT_SAMPLES:]
+        return SurfaceIn(audio)
+
+    async def write(self, view: TurnView) -> None:
+        now = view.elapsed_s
+        early, late = now <= self.edge_s + 5, now >= self._seconds - self.edge_s - 5
+        if early or late:
+            self.said += [(word, now + t) for word, t in view.said]
+            self.steps[0 if early else 1].append(view.step_s)
+        if view.turn % round(60 / MICRO_TURN_S) == 0:
+            self.resident.append((now, resident_mb()))
+            self._advance(total=int(self._seconds // 60))
+
+    async def close(self, error: InterplayError | None) -> None:
+        return None
+
+
+def episode(cast: Cast, seed: str, kind: str) -> Item:
+    """One thing to do, and "stop" at its end. Its length is a whole number of micro-turns."""
+    for attempt in range(20):
+        rng = random.Random(f"{seed}/{attempt}")
+        try:
+            timed = kind in ("in", "until_stop", "while_talking")
+            item = time_item(kind, rng, cast) if timed else cue_item(kind, rng, cast)
+            stop, _ = cast.person(rng).ask(STOP, rng)
+        except Unspoken:
+            if attempt == 19:
+                raise
+            continue
+        ending = Tape(rng)
+        ending.say(stop)
+        audio = np.concatenate([item.audio, ending.render(ending.time + 1.5)])
+        audio = np.concatenate([audio, np.zeros(-len(audio) % INPUT_SAMPLES, np.float32)])
+        words = (*item.words, *((word, item.seconds + t) for word, t in ending.words))
+        return replace(item, task="long_session", audio=audio, words=words)
+    raise AssertionError
+
+
+def session(setup: Setup, number: int, live: Player | None = None) -> tuple[list[Row], Row]:
+    """One long session: a row per episode of its edges, and one of the session's own figures."""
+    live = live or player(setup.mind, setup.seed)
+    cast = casts(setup)[0][0]
+    seconds, edge = 60 * setup.number("minutes", 120.0, least=1.0), 60 * setup.number("edge", 5.0, least=0.2)
+    if 2 * edge > seconds:
+        raise BadInput("long_session: --option minutes is at least twice --option edge")
+    stage = LongStage(cast, f"long/{setup.seed}/{number}", seconds, edge, setup.advance)
+    asyncio.run(live.live(stage))
+    rows = []
+    for first, last in zip(*stage.episodes, strict=True):
+        verdicts = [judge(each.item, _within(stage.said, each)) for each in (first, last)]
+        rows.append({
+            "category": first.item.category, "session": number, "start_s": round(first.start, 1),
+            "right_first": verdicts[0].right, "right_last": verdicts[1].right, "right": verdicts[1].right,
+        })  # fmt: skip
+    settled = next((mb for t, mb in stage.resident if t >= min(edge, seconds / 4)), stage.resident[0][1])
+    steps = [1e3 * float(np.median(edge_steps)) for edge_steps in stage.steps]
+    figures = {"growth_mb": stage.resident[-1][1] - settled, "step_first_ms": steps[0], "step_last_ms": steps[1]}
+    return rows, figures
+
+
+def _within(said: list[tuple[str, float]], each: Episode) -> Run:
+    inside = [(word, t - each.start) for word, t in said if each.start <= t < each.start + each.item.seconds]
+    return Run((), tuple(inside))
+
+
+def resident_mb() -> float:
+    """Resident memory of this process; its peak where the system does not say."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _one(job: tuple[Setup, int]) -> tuple[list[Row], Row]:
+    return session(*job)
+
+
+def run(setup: Setup) -> Result:
+    """`--option minutes=120 edge=5 sessions=1`; sessions may share the `--jobs`."""
+    count = int(setup.number("sessions", 1, least=1))
+    if setup.jobs == 1 or count == 1:
+        done = [session(setup, number) for number in range(count)]
+    else:
+        jobs = [(plain_setup(setup), number) for number in range(count)]
+        with ProcessPoolExecutor(min(setup.jobs, count), get_context("spawn")) as pool:
+            done = list(pool.map(_one, jobs))
+    rows = [row for found, _ in done for row in found]
+    figures = [row for _, row in done]
+    if not rows:
+        raise BadInput("long_session: no episode fits into --option edge; make it longer")
+    losses = [100.0 * (row["right_first"] - row["right_last"]) for row in rows]
+    metrics = {
+        "delta_points": float(np.mean(losses)),
+        "accuracy_first": 100 * float(np.mean([row["right_first"] for row in rows])),
+        "accuracy_last": 100 * float(np.mean([row["right_last"] for row in rows])),
+        "memory_growth_mb": max(row["growth_mb"] for row in figures),
+        "step_first_ms": float(np.mean([row["step_first_ms"] for row in figures])),
+        "step_last_ms": float(np.mean([row["step_last_ms"] for row in figures])),
+    }
+    notes = {
+        "minutes": setup.number("minutes", 120.0), "edge_minutes": setup.number("edge", 5.0), "sessions": count,
+        "voices": casts(setup)[1][:1], "seed": setup.seed,
+    }  # fmt: skip
+    return Result(len(rows), metrics, {"delta_points": bootstrap(losses)}, notes=notes, rows=rows)
