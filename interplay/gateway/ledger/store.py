@@ -76,6 +76,10 @@ class Database:
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in self.execute(sql, parameters).fetchall()]
 
+    @property
+    def postgres(self) -> bool:
+        return self._postgres
+
     def begin(self, *, write: bool) -> None:
         # IMMEDIATE: a reader that becomes a writer half-way would fail at once if another process writes.
         self._connection.execute("BEGIN" if self._postgres or not write else "BEGIN IMMEDIATE")

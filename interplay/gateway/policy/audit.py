@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from interplay.core.types import BadInput, InterplayError
-from interplay.gateway.ledger.store import Database
+from interplay.gateway.ledger.book import home
+from interplay.gateway.ledger.store import Database, is_postgres, sqlite_path
 from interplay.gateway.ledger.writer import Writer
 from interplay.gateway.scrub import scrub
 
@@ -79,6 +80,11 @@ def audit_key(folder: Path) -> bytes:
         return bytes.fromhex(path.read_text().strip())
     except (OSError, ValueError) as error:
         raise InterplayError(f"cannot use the audit key {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def audit_folder(url: str) -> Path:
+    """Where the audit key of a ledger lives: beside an SQLite file, else in the gateway's home."""
+    return home() if is_postgres(url) else sqlite_path(url).parent
 
 
 def canonical(data: dict[str, Any]) -> str:

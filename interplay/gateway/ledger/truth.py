@@ -1,0 +1,258 @@
+"""The ledger against the truth: a provider that counts what it serves, and a gateway that is killed over and over.
+
+`python -m interplay.gateway.ledger.truth --calls 10000` starts a provider and a metering worker as processes of their
+own, connected by HTTP, kills the worker with SIGKILL at random moments, starts it again, and compares what the ledger
+recorded with what was served: what the provider took in and the gateway's callers were handed, to the picodollar as
+recovered; and what the provider sent, also what a kill left unread in a socket, after its bill was taken in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from interplay.gateway.contract import Caller, Usage
+from interplay.gateway.ledger.book import Book
+from interplay.gateway.ledger.reconcile import BillLine, reconcile
+from interplay.gateway.prices import PICO, PriceBook, values_of
+
+MODELS = (
+    ("openai", "gpt-5-mini"),
+    ("anthropic", "claude-haiku-4-5"),
+    ("openai", "gpt-realtime"),
+    ("openai", "gpt-live-1"),
+)
+PARALLEL = 16
+SETTLE_S = 20.0
+
+
+async def provider(port_file: Path, log_path: Path, seed: int) -> None:
+    """Serve random answers as HTTP event streams, and write down every unit before it leaves."""
+    rng = random.Random(seed)
+    served = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def count(call: str, model: int, usage: dict[str, int]) -> None:
+        os.write(served, (json.dumps([call, model, usage]) + "\n").encode())
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+                model, call = int(fields["X-Model"]), fields["X-Client-Request-Id"]
+                if rng.random() < 0.05:
+                    writer.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")
+                    continue
+                first = json.loads(fields["X-Input"])
+                count(call, model, first)
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                )
+                for _ in range(rng.randrange(1, 12)):
+                    chunk = _chunk(rng, model)
+                    count(call, model, chunk)
+                    _send(writer, {"delta": chunk})
+                    await writer.drain()
+                    await asyncio.sleep(rng.choice((0.0, 0.0005, 0.002)))
+                _send(writer, {"done": True})
+                writer.write(b"0\r\n\r\n")
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    draft = port_file.with_suffix(".draft")
+    draft.write_text(str(server.sockets[0].getsockname()[1]))
+    draft.rename(port_file)
+    await server.serve_forever()
+
+
+async def worker(port: int, ledger: str, delivered: str, seed: int) -> None:
+    """What a gateway does around each call, as fast as it can, until it is killed or told to end (end of stdin)."""
+    rng = random.Random(seed)
+    book = await Book.open(ledger)
+    callers = os.open(delivered, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # what reaches them outlives us, too
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, stop.set)
+
+    async def one_by_one() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while not stop.is_set():
+            number = rng.randrange(len(MODELS))
+            service, model = MODELS[number]
+            entry = await book.begin(
+                Caller(f"agent-{rng.randrange(5)}", f"user-{rng.randrange(50)}"),
+                route="truth", provider=service, model=model, kind="chat",
+            )  # fmt: skip
+            first = {"input_tokens": rng.randrange(1, 2000), "requests": 1} if number < 3 else {"requests": 1}
+            if number < 2:
+                first["cached_tokens"] = rng.randrange(first["input_tokens"])
+            head = f"X-Model: {number}\r\nX-Client-Request-Id: {entry.id}\r\nX-Input: {json.dumps(first)}\r\n\r\n"
+            entry.usage(Usage(**first))
+            writer.write(b"POST /call HTTP/1.1\r\nContent-Length: 0\r\n" + head.encode())
+            if b" 429 " in await reader.readuntil(b"\r\n\r\n"):
+                entry.reported(Usage())  # a refusal is free
+                await entry.end("error", error="429")
+                continue
+            while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
+                event = json.loads((await reader.readexactly(size + 2))[6:])
+                if delta := event.get("delta"):
+                    entry.usage(Usage(**delta), provider_id=f"r-{entry.id}")
+                    os.write(callers, (json.dumps([entry.id, number, delta]) + "\n").encode())
+            await reader.readexactly(2)
+            await entry.end("ok")
+        writer.close()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(PARALLEL):
+            group.create_task(one_by_one())
+    await book.close()
+
+
+async def measure(calls: int, seed: int = 0, *, every_s: float = 0.5, folder: Path | None = None) -> dict[str, Any]:
+    """Run it. Returns counts and US cents; `ledger_error_cents` is |recorded - served| before any bill was seen.
+
+    every_s: seconds between two kills, on average.
+    """
+    with contextlib.ExitStack() as stack:
+        at = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="truth-")))
+        return await _measure(calls, seed, every_s, at)
+
+
+async def _measure(calls: int, seed: int, every_s: float, at: Path) -> dict[str, Any]:
+    rng = random.Random(seed)
+    log_path, port_file, ledger = at / "sent.jsonl", at / "port", str(at / "ledger.sqlite")
+    handed = at / "delivered.jsonl"
+    serving = await _start("provider", str(port_file), str(log_path), str(seed))
+    kills = 0
+    try:
+        while not port_file.exists():
+            await asyncio.sleep(0.01)
+        port = port_file.read_text()
+        while True:
+            process = await _start("worker", port, ledger, str(handed), str(rng.randrange(2**31)))
+            # The interpreter takes its time to start: the moment of death counts from the first call on.
+            done = _lines(log_path)
+            deadline = time.monotonic() + SETTLE_S
+            while _lines(log_path) == done and time.monotonic() < deadline and process.returncode is None:
+                await asyncio.sleep(0.005)
+            if process.returncode is not None:
+                raise RuntimeError(f"the worker ended by itself with {process.returncode}")
+            if kills and len(_served(log_path)) >= calls:
+                assert process.stdin is not None
+                process.stdin.write(b"\n")  # the last one may end in peace
+                await process.wait()
+                break
+            await asyncio.sleep(rng.uniform(0.0, 2 * every_s))
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+            kills += 1
+        return {"kills": kills, **await _compare(ledger, _served(log_path), _served(handed))}
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            serving.kill()
+        await serving.wait()
+
+
+async def _compare(
+    ledger: str, sent: dict[str, tuple[int, Usage]], handed: dict[str, tuple[int, Usage]]
+) -> dict[str, Any]:
+    prices = PriceBook()
+
+    def cost(model: int, usage: Usage) -> int:
+        return prices.price(*MODELS[model]).cost(values_of(usage))
+
+    truth = {call: cost(model, usage) for call, (model, usage) in sent.items()}
+    served = {
+        call: cost(model, _taken(usage) + handed.get(call, (model, Usage()))[1])
+        for call, (model, usage) in sent.items()
+    }
+    book = await Book.open(ledger)  # recovers what the last kill left, if the last one did not
+    try:
+        rows = await book.writer.ask(lambda database: database.query("SELECT id, cost_pico, recovered FROM entries"))
+        recorded = {row[0]: int(row[1]) for row in rows}
+        cut = {row[0] for row in rows if row[2]}
+        before = sum(recorded.values()) - sum(served.values())
+        whole = sum(recorded.get(call, 0) != cost for call, cost in truth.items() if call not in cut)
+        lines = [BillLine(call, cost) for call, cost in truth.items()]
+        for service in {service for service, _ in MODELS}:
+            ours = [line for line in lines if MODELS[sent[line.id][0]][0] == service]
+            await book.writer.ask(lambda database, s=service, b=ours: reconcile(database, s, 0, time.time() + 1, b))
+        billed = await book.spent("all", "", 0.0)
+    finally:
+        await book.close()
+    return {
+        "calls": len(truth),
+        "recovered": len(cut),
+        "unrecorded_calls": len(truth.keys() - recorded.keys()),
+        "wrong_whole_calls": whole,
+        "served_usd": sum(served.values()) / PICO,
+        "recorded_usd": sum(recorded.values()) / PICO,
+        "unread_cents": (sum(truth.values()) - sum(served.values())) / PICO * 100,
+        "ledger_error_cents": abs(before) / PICO * 100,
+        "ledger_error_cents_after_bill": abs(billed - sum(truth.values())) / PICO * 100,
+    }
+
+
+def _taken(usage: Usage) -> Usage:
+    """The part of a call's usage that the provider counts when the request arrives."""
+    return Usage(input_tokens=usage.input_tokens, cached_tokens=usage.cached_tokens, requests=usage.requests)
+
+
+def _chunk(rng: random.Random, model: int) -> dict[str, int]:
+    if model < 2:
+        return {"output_tokens": rng.randrange(1, 40), "tool_calls": int(rng.random() < 0.05)}
+    if model == 2:
+        tokens = rng.randrange(1, 30)
+        return {"output_tokens": tokens, "output_audio_tokens": tokens, "audio_out_ms": tokens * 50}
+    return {"session_ms": 200}
+
+
+def _send(writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:
+    raw = f"data: {json.dumps(event)}\n\n".encode()
+    writer.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
+
+
+def _lines(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _served(path: Path) -> dict[str, tuple[int, Usage]]:
+    calls: dict[str, tuple[int, Usage]] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        call, model, usage = json.loads(line)
+        calls[call] = (model, calls.get(call, (model, Usage()))[1] + Usage(**usage))
+    return calls
+
+
+async def _start(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "interplay.gateway.ledger.truth", *arguments, stdin=asyncio.subprocess.PIPE
+    )
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["provider", port_file, log, seed]:
+            asyncio.run(provider(Path(port_file), Path(log), int(seed)))
+        case ["worker", port, ledger, delivered, seed]:
+            asyncio.run(worker(int(port), ledger, delivered, int(seed)))
+        case _:
+            parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+            parser.add_argument("--calls", type=int, default=10_000)
+            parser.add_argument("--seed", type=int, default=0)
+            parser.add_argument("--every", type=float, default=0.5, help="seconds between kills, on average")
+            chosen = parser.parse_args()
+            print(json.dumps(asyncio.run(measure(chosen.calls, chosen.seed, every_s=chosen.every)), indent=1))
+
+
+if __name__ == "__main__":
+    main()
