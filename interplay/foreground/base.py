@@ -14,11 +14,13 @@ class Capabilities:
     """What a foreground can do. The session looks at these flags, never at a provider's name.
 
     speaks: MicroTurnOut.audio carries the foreground's own voice; otherwise the session's Voice speaks `said`.
-    sees: frames are used.
+    sees: frames are used. delegates: it decides itself what goes to the background and when a result is spoken
+    (actions `delegate`, `deliver`, `yield`, `tool`); otherwise the session's delegator does.
     """
 
     speaks: bool = False
     sees: bool = False
+    delegates: bool = False
 
 
 @dataclass(frozen=True, slots=True)

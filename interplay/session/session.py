@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from interplay import __version__
+from interplay.background.room import BackgroundRoom
 from interplay.core.audio import clean, level_db
 from interplay.core.clock import Clock, Tick
 from interplay.core.histogram import Histogram
-from interplay.core.timeline import Timeline
+from interplay.core.timeline import Record, Timeline
 from interplay.core.types import (
     INPUT_SAMPLES,
     MICRO_TURN_S,
@@ -31,6 +32,8 @@ from interplay.core.types import (
     out_time,
 )
 from interplay.foreground.base import Channel, Foreground, ForegroundSpec
+from interplay.session.depth import Depth
+from interplay.session.mouth import OWN, Mouth, MouthTurn
 from interplay.session.surface import Surface, SurfaceClosed, SurfaceIn, TurnView
 from interplay.voice.base import Voice, VoiceTurn
 
@@ -69,7 +72,8 @@ class SessionReport:
 class Session:
     """One live conversation. `run` it once; it owns nothing but the loop: the caller closes the timeline.
 
-    voice may be None only if the foreground speaks for itself.
+    voice may be None only if the foreground speaks for itself. background: what slower work is handed to; the session
+    opens and closes it.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Session:
         timeline: Timeline,
         *,
         options: SessionOptions | None = None,
+        background: BackgroundRoom | None = None,
     ) -> None:
         if voice is None and not foreground.capabilities.speaks:
             raise InterplayError(f"the foreground {foreground.name!r} has no voice of its own: give the session one")
@@ -88,6 +93,13 @@ class Session:
         self.clock, self.timeline = clock, timeline
         self.options = options or SessionOptions()
         self.report = SessionReport()
+        own = foreground.capabilities.speaks or voice is None
+        self.mouth = None if own or voice is None else Mouth(voice)
+        self.depth = (
+            Depth(background, self.mouth, delegates=foreground.capabilities.delegates, realtime=clock.realtime)
+            if background is not None
+            else None
+        )
         self._turn = 0
         self._stop_reason = ""
         self._unsaid: tuple[str, ...] = ()  # told to the foreground on its next micro-turn
@@ -108,6 +120,8 @@ class Session:
         try:
             channel = await self.foreground.open(ForegroundSpec(self.options.seed, self.options.foreground))
             self._record_opened()
+            if self.depth is not None:
+                self.depth.room.open(self.timeline, self.clock.now)
             self.clock.start()
             report.reason = await self._loop(channel)
         except asyncio.CancelledError:
@@ -146,6 +160,8 @@ class Session:
 
     async def _micro_turn(self, channel: Channel, tick: Tick, captured: SurfaceIn) -> TurnView:
         turn, now = tick.turn, out_time(tick.turn)
+        if self.depth is not None and not self.clock.realtime:
+            await self.depth.room.settle(MICRO_TURN_S)
         seen = self._input(tick, captured)
         began = perf_counter()
         out = await channel.step(seen)
@@ -153,25 +169,32 @@ class Session:
         self.report.step.add(step_s)
         if out.heard:
             self.report.heard_words += len(out.heard.split())
-            self.timeline.record("user", "heard", t=now, turn=turn, text=out.heard)
+            self._remember(self.timeline.record("user", "heard", t=now, turn=turn, text=out.heard))
         stopped = next((str(a.data.get("reason", "yield")) for a in out.actions if a.kind == "stop"), "")
         unsaid = self._stop(turn, stopped) if stopped else ()
         for action in out.actions:
             if action.kind != "stop":
-                self.timeline.record("agent", "action", t=now, turn=turn, name=action.kind, data=dict(action.data))
-        speech = await self._speak(out, began)
-        for word, offset in speech.audible:
-            self.timeline.record("agent", "said", t=now + offset, turn=turn, text=word)
+                data = dict(action.data)
+                self.timeline.record("agent", "action", t=now, turn=turn, name=action.kind, data=data)
+        if self.depth is not None and (cut := self.depth.after(seen, out)):
+            stopped = stopped or cut.reason
+            unsaid = (*unsaid, *self._stopped(turn, cut.reason, cut.unsaid))
+        spoken = await self._speak(out, began)
+        speech = spoken.speech
+        for word, offset, owner in spoken.audible:
+            whose = {"of": owner} if owner != OWN else {}
+            self._remember(self.timeline.record("agent", "said", t=now + offset, turn=turn, text=word, **whose))
+        if self.depth is not None:
+            self.depth.audible(spoken.audible, spoken.finished)
         self.report.said_words += len(speech.audible)
-        own = self.foreground.capabilities.speaks
         return TurnView(
             turn=turn,
             elapsed_s=now,
             audio=speech.audio,
             heard=out.heard,
             said=speech.audible,
-            speaking=bool(speech.audible) if own or self.voice is None else self.voice.speaking or bool(speech.audible),
-            pending=() if own or self.voice is None else self.voice.pending,
+            speaking=bool(speech.audible) or (self.mouth is not None and self.mouth.speaking),
+            pending=() if self.mouth is None else self.mouth.pending,
             level_db=level_db(seen.audio),
             missing=INPUT_SAMPLES - min(len(captured.audio), INPUT_SAMPLES),
             stopped=stopped,
@@ -179,6 +202,7 @@ class Session:
             skipped=tick.skipped,
             actions=out.actions,
             step_s=step_s,
+            working=self.depth is not None and self.depth.waiting,
         )
 
     def _input(self, tick: Tick, captured: SurfaceIn) -> MicroTurnIn:
@@ -189,7 +213,8 @@ class Session:
         events = list(captured.events)
         for event in captured.events:
             if event.kind == "text":
-                self.timeline.record("user", "text", t=out_time(turn), turn=turn, text=str(event.data.get("text", "")))
+                text = str(event.data.get("text", ""))
+                self._remember(self.timeline.record("user", "text", t=out_time(turn), turn=turn, text=text))
         if tick.skipped:
             events.append(Event("skipped", {"turns": tick.skipped}))
         if missing:
@@ -199,23 +224,33 @@ class Session:
         if self._unsaid:
             events.append(Event("unsaid", {"text": " ".join(self._unsaid)}))
             self._unsaid = ()
+        if self.depth is not None:
+            events += self.depth.before(turn, out_time(turn))
         return MicroTurnIn(turn, audio, captured.frame, tuple(events))
 
-    async def _speak(self, out: MicroTurnOut, began: float) -> VoiceTurn:
+    async def _speak(self, out: MicroTurnOut, began: float) -> MouthTurn:
         """The sound of this micro-turn and the words that start in it."""
-        if self.foreground.capabilities.speaks:
+        if self.mouth is None:
             audio = clean(out.audio) if out.audio is not None else np.zeros(OUTPUT_SAMPLES, np.float32)
-            return VoiceTurn(audio, tuple((word, 0.0) for word in out.said.split()))
-        assert self.voice is not None  # checked by __init__
+            words = out.said.split()
+            return MouthTurn(VoiceTurn(audio), tuple((word, 0.0, OWN) for word in words))
         if out.said:
-            self.voice.say(out.said)
+            self.mouth.say(out.said)
         if self.clock.realtime:
-            await self.voice.settle(max(0.0, SETTLE_S - (perf_counter() - began)))
-        return self.voice.step()
+            await self.mouth.settle(max(0.0, SETTLE_S - (perf_counter() - began)))
+        return self.mouth.step()
+
+    def _remember(self, record: Record) -> None:
+        if self.depth is not None:
+            self.depth.remember(record)
 
     def _stop(self, turn: int, reason: str) -> tuple[str, ...]:
         """Fall silent now. What was not audible yet never enters the record as said."""
-        self._unsaid = tuple(self.voice.stop()) if self.voice is not None else ()
+        dropped = self.mouth.stop() if self.mouth is not None else {}
+        return self._stopped(turn, reason, tuple(word for words in dropped.values() for word in words))
+
+    def _stopped(self, turn: int, reason: str, unsaid: tuple[str, ...] = ()) -> tuple[str, ...]:
+        self._unsaid = unsaid
         fields = {"unsaid": " ".join(self._unsaid)} if self._unsaid else {}
         self.timeline.record("agent", "stopped", t=out_time(turn), turn=turn, reason=reason, **fields)
         return self._unsaid
@@ -285,7 +320,9 @@ class Session:
             report.reason = "error"
             self._record_end("error", code=report.error.code, text=str(report.error))
         self._count_missing(self._turn, 0)
-        unsaid = self.voice.stop() if self.voice is not None else []
+        if self.depth is not None:
+            await self.depth.close()
+        unsaid = [word for words in self.mouth.stop().values() for word in words] if self.mouth is not None else []
         self._record_metrics()
         self._record_end("closed", reason=report.reason, **({"unsaid": " ".join(unsaid)} if unsaid else {}))
         self.timeline.flush()

@@ -36,7 +36,8 @@ class TurnView:
     pending: words decided and not audible yet. level_db: RMS of the user's slice in dBFS, -100 for silence.
     missing: samples of the user's slice that never came. stopped: why the agent fell silent in this micro-turn, or "".
     unsaid: the words that nobody will hear because of it. skipped: micro-turns lost before this one.
-    actions: whatever else the foreground asked for. step_s: seconds the foreground took.
+    actions: whatever else the foreground asked for. step_s: seconds the foreground took. working: the background is at
+    work, or has something to say.
     """
 
     turn: int
@@ -53,6 +54,7 @@ class TurnView:
     skipped: int = 0
     actions: tuple[Action, ...] = field(default=())
     step_s: float = 0.0
+    working: bool = False
 
 
 class SurfaceClosed(Exception):

@@ -14,6 +14,7 @@ from interplay.session.surface import SurfaceIn, TurnView
 
 TAIL_MIN_S = 1.0  # a model answers the last words of a file a moment after it ends
 TAIL_MAX_S = 3.0
+WORK_MAX_S = 60.0  # and so long for what the background is still at
 
 
 class FileSurface:
@@ -21,7 +22,8 @@ class FileSurface:
 
     The sample at time t of OUT.wav is what was audible at session time t: the output of micro-turn k lies at
     (k + 1) x 0.2 s, so the file begins with 0.2 s of silence and is longer than the input. When the input is over,
-    silent slices follow for at least 1 s and until the agent has finished speaking, 3 s at most.
+    silent slices follow for at least 1 s and until the agent has finished speaking, 3 s at most, or 60 s while the
+    background still works on something.
 
     Raises BadInput before anything is written: unreadable input, or an output that cannot be.
     """
@@ -46,6 +48,8 @@ class FileSurface:
         self._next = 0
         self._tail_min = round(min(tail_s, TAIL_MIN_S) / MICRO_TURN_S)
         self._tail_max = round(tail_s / MICRO_TURN_S)
+        self._work_max = self._tail_max * round(WORK_MAX_S / TAIL_MAX_S)
+        self._working = False
         self._ended_at: int | None = None
         self._speaking = False
         self._writer: WavWriter | None = None
@@ -55,13 +59,14 @@ class FileSurface:
         if audio is None:
             self._ended_at = turn if self._ended_at is None else self._ended_at
             tail = turn - self._ended_at
-            if tail >= self._tail_max or (tail >= self._tail_min and not self._speaking):
+            busy = self._speaking or self._working
+            if tail >= (self._work_max if self._working else self._tail_max) or (tail >= self._tail_min and not busy):
                 return None
             audio = np.zeros(INPUT_SAMPLES, np.float32)
         return SurfaceIn(audio)
 
     async def write(self, view: TurnView) -> None:
-        self._speaking = view.speaking
+        self._speaking, self._working = view.speaking, view.working
         if self.out is not None:
             if self._writer is None:
                 self._writer = WavWriter(self.out)

@@ -53,6 +53,10 @@ class Voice(Protocol):
         """Fall silent within a few ms of the next slice, without a click. Returns the words that nobody will hear."""
         ...
 
+    def pause(self) -> list[str]:
+        """As `stop`, but a word that is cut in its middle is among those returned, first: it can be said again."""
+        ...
+
     def reset(self) -> None:
         """Forget everything queued and sounding, at once. For a new session."""
         ...
@@ -88,6 +92,9 @@ class SilentVoice:
     def stop(self) -> list[str]:
         dropped, self._queue = self._queue, []
         return dropped
+
+    def pause(self) -> list[str]:
+        return self.stop()
 
     def reset(self) -> None:
         self._queue = []

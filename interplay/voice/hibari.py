@@ -16,6 +16,7 @@ from interplay.voice.engine import HibariEngine
 
 PHRASE_WORDS = 12
 STOP_FADE_S = 0.008
+CUT_S = 0.08
 PHRASE_ENDS = (".", "!", "?", ",", ";", ":")
 
 
@@ -103,6 +104,16 @@ class HibariVoice:
         self._waiting.clear()
         self._cancel_render()
         return dropped
+
+    def pause(self) -> list[str]:
+        """As `stop`; a word is cut in its middle if more than 80 ms of its sound would still have come."""
+        cut: list[str] = []
+        if self._clip is not None:
+            starts = [at for _, at in self._clip.words]
+            for (word, at), end in zip(self._clip.words, [*starts[1:], len(self._clip.audio)], strict=True):
+                if at < self._at < end - CUT_S * OUTPUT_RATE:
+                    cut = [word]
+        return cut + self.stop()
 
     def reset(self) -> None:
         self.stop()
