@@ -177,7 +177,7 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
                 kept = {"step": done, "model": model.state_dict(), "vocabulary": vocabulary.words}
                 torch.save({**kept, "rates": rates, "optimizers": states}, run.state)
                 progress.scores = scores(model, vocabulary, tests)
-                note = {"recipe": recipe.name, "step": done, "scores": progress.scores}
+                note = {"recipe": recipe.name, "step": done, "held_out": sorted(held_out), "scores": progress.scores}
                 checkpoint.save(run.checkpoint, model, vocabulary, note=note)
             _write(log, progress)
             watch(progress)
