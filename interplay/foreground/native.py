@@ -1,43 +1,68 @@
-"""The native foreground: our own interaction model, one forward pass per micro-turn."""
+"""The native foreground: our own interaction model, one forward pass per micro-turn, through the engine."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
-from interplay.core.types import BadInput, MicroTurnIn, MicroTurnOut
+from interplay.core.types import INPUT_SAMPLES, Action, BadInput, MicroTurnIn, MicroTurnOut
+from interplay.engine.clocked import Clocked
+from interplay.engine.core import Append, Chosen, Engine, Opening
+from interplay.engine.local import LocalEngine
 from interplay.foreground.base import Capabilities, ForegroundSpec
 from interplay.model import checkpoint as checkpoints
+from interplay.model.config import DECISIONS, MARKS, PREFIX_WORDS
 from interplay.model.dmel import DMelStream
-from interplay.model.stepping import Stepper, StepState
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import Vocabulary, tokens
 
 SPEAK_THRESHOLD = 0.5
-TYPED_WORDS = 200  # waiting typed words; older ones give way
+EVENT_WORDS = 200  # waiting words of text events; older ones give way
+CALL_WORDS = 16  # of a tool call that is being spelled
+SLOTS, VIDEO_SLOTS = 32, 8
+NEVER = -11.0  # bias of a decision that a checkpoint of the first format never learnt to take
+SPOKEN = ("speak", "backchannel")
+
+
+class Sessions(Protocol):
+    """What a foreground needs of an engine, in this process or another."""
+
+    async def open(self, opening: Opening | None = None, *, realtime: bool = True) -> str: ...
+
+    async def append(self, append: Append) -> Chosen: ...
+
+    async def close(self, session: str) -> None: ...
 
 
 class NativeForeground:
-    """A loaded checkpoint that any number of sessions share; what differs between them lives in their channels.
+    """A loaded checkpoint that any number of sessions share; the micro-turns of all of them run in common steps.
 
-    vocabulary: the words it can say, for a voice to prepare.
+    vocabulary: the words it can say, for a voice to prepare. engine: where the sessions live.
     """
 
-    capabilities = Capabilities(speaks=False, sees=False)
-
-    def __init__(self, model: InteractionModel, vocabulary: Vocabulary, note: dict[str, object]) -> None:
+    def __init__(
+        self,
+        model: InteractionModel,
+        vocabulary: Vocabulary,
+        note: dict[str, object],
+        *,
+        slots: int = SLOTS,
+        engine: Sessions | None = None,
+    ) -> None:
         torch.set_num_threads(1)  # a micro-turn is too small to share, and a second thread only adds jitter
         self.name = f"native/{note.get('recipe', 'model')}"
         self.note = note
         self.words = vocabulary
         self.vocabulary = vocabulary.words[2:]
-        self.stepper = Stepper(model)
-        # One worker: steps of all sessions queue here and the event loop stays free for sockets.
-        self.worker = ThreadPoolExecutor(1, thread_name_prefix="native")
+        self.eyes = model.config.glances > 0
+        delegates = float(model.decision.bias[DECISIONS.index("delegate")].detach()) > NEVER
+        self.capabilities = Capabilities(speaks=False, sees=self.eyes, delegates=delegates)
+        if engine is None:
+            engine = LocalEngine(Clocked(Engine(model, slots=slots, video_slots=VIDEO_SLOTS if self.eyes else 0)))
+        self.engine = engine
 
     @classmethod
     def load(cls, checkpoint: Path | None = None) -> NativeForeground:
@@ -45,47 +70,94 @@ class NativeForeground:
         return cls(*checkpoints.load(checkpoint or checkpoints.default_checkpoint()))
 
     async def open(self, spec: ForegroundSpec) -> NativeChannel:
-        """A new conversation. Options: `threshold`, how sure it must be to speak (0-1, default 0.5)."""
+        """A new conversation. Options: `threshold`, how sure it must be to do more than listen (0-1, default 0.5);
+        `prefix`, words to bear in mind all the time; `proactivity`, 0-1. Raises BadInput, or Overloaded."""
         threshold = spec.options.get("threshold", SPEAK_THRESHOLD)
         if not isinstance(threshold, int | float) or not 0 < threshold < 1:
             raise BadInput(f"threshold is a probability between 0 and 1, not {threshold!r}")
-        return NativeChannel(self, float(threshold))
+        proactivity = spec.options.get("proactivity", 0.5)
+        if not isinstance(proactivity, int | float) or not 0 <= proactivity <= 1:
+            raise BadInput(f"proactivity is between 0 and 1, not {proactivity!r}")
+        prefix = spec.options.get("prefix", ())
+        words = tokens(prefix) if isinstance(prefix, str) else [str(word) for word in prefix]
+        ids = tuple(self.words.id(word) for word in words)[:PREFIX_WORDS]
+        channel = NativeChannel(self, Opening(ids, float(proactivity), float(threshold)), spec)
+        if not self.eyes:
+            await channel.begin(video=False)
+        return channel
 
 
 class NativeChannel:
-    """One live conversation: the dMel of its sound, the model's state, nothing else."""
+    """One live conversation: the dMel of its sound, words that wait to be read, and its session in the engine."""
 
-    def __init__(self, foreground: NativeForeground, threshold: float) -> None:
-        self._foreground = foreground
-        self._threshold = threshold
+    def __init__(self, foreground: NativeForeground, opening: Opening, spec: ForegroundSpec) -> None:
+        self._foreground, self._opening = foreground, opening
+        self._realtime = bool(getattr(spec, "realtime", False))
         self._sound = DMelStream()
-        self._typed: deque[int] = deque(maxlen=TYPED_WORDS)
-        self._state = StepState.empty(foreground.stepper.config)
+        self._reading: deque[int] = deque(maxlen=EVENT_WORDS)
+        self._call: deque[str] = deque(maxlen=CALL_WORDS)
+        self._session = ""
+        self._turn = -1
+
+    async def begin(self, *, video: bool) -> None:
+        """Take a place in the engine. A model with eyes waits for the first micro-turn to see whether there is video.
+        Raises Overloaded."""
+        opening = self._opening
+        if video:
+            opening = Opening(opening.prefix, opening.proactivity, opening.threshold, True)
+        self._opening = opening
+        self._session = await self._foreground.engine.open(opening, realtime=self._realtime)
 
     async def step(self, turn: MicroTurnIn) -> MicroTurnOut:
         """Hear 200 ms, and say what is due. Micro-turns that were skipped pass as silence: the clock keeps time."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._foreground.worker, self._step, turn)
+        if not self._session:
+            await self.begin(video=turn.frame is not None)
+        self._turn = max(self._turn + 1, turn.turn)
+        chosen = await self._foreground.engine.append(self._append(turn))
+        words = self._foreground.words
+        heard, said = words.text(chosen.heard), words.text(chosen.said)
+        decision = DECISIONS[chosen.decision]
+        actions: tuple[Action, ...] = ()
+        if decision == "tool":
+            actions = self._spell(said)
+        elif decision not in ("listen", "speak"):
+            actions = (Action(decision, {"word": said} if said else {}),)
+        return MicroTurnOut(turn.turn, None, heard, said if decision in SPOKEN else "", actions)
 
-    def _step(self, turn: MicroTurnIn) -> MicroTurnOut:
-        state, words = self._state, self._foreground.words
-        # Rotary time follows the session's clock, also over micro-turns that never ran.
-        state.turn = max(state.turn, turn.turn)
-        bins = torch.from_numpy(self._sound.push(turn.audio))[None]
-        out = self._foreground.stepper.step(state, bins)
-        state.heard = out.heard.argmax(-1)
-        heard = words.text(int(state.heard))
+    def _spell(self, word: str) -> tuple[Action, ...]:
+        """Put a call together from its words, one per micro-turn: name, arguments, then "over"."""
+        if word != "over":
+            self._call.append(word)
+            return ()
+        name, *arguments = [*self._call, ""]
+        self._call.clear()
+        return (Action("tool", {"name": name, "args": arguments[:-1]}),) if name else ()
+
+    def _append(self, turn: MicroTurnIn) -> Append:
+        """A micro-turn as the model takes it: levels, one word of what there is to read, marks, a frame."""
+        words = self._foreground.words
+        marks = dict.fromkeys(MARKS, False)
+        said: int | None = None
         for event in turn.events:
             if event.kind == "text":
-                self._typed.extend(words.id(word) for word in tokens(str(event.data.get("text", ""))))
-        if self._typed and not heard:
-            # Typed words go in where heard words do, one per micro-turn, while nobody is talking.
-            state.heard = torch.tensor([self._typed.popleft()])
-        wants = bool(out.decision.softmax(-1)[0, 1] > self._threshold)
-        out.said[:, :2] = float("-inf")  # having decided to speak, it says a word
-        state.said = out.said.argmax(-1) if wants else torch.zeros_like(state.said)
-        said = words.text(int(state.said))
-        return MicroTurnOut(turn.turn, None, heard, said)
+                self._reading.extend(words.id(word) for word in tokens(str(event.data.get("text", ""))))
+            elif event.kind == "said" and (spoken := tokens(str(event.data.get("text", "")))):
+                said = words.id(spoken[-1])  # one word fits; the voice brings about one per micro-turn
+            elif event.kind == "missing":
+                marks["missing"] = int(event.data.get("samples", INPUT_SAMPLES)) >= INPUT_SAMPLES // 2
+            elif event.kind in marks:
+                marks[event.kind] = True
+        frame = None
+        if turn.frame is not None and self._opening.video:
+            from interplay.model.patches import fit
+
+            frame = fit(turn.frame)
+        read = self._reading.popleft() if self._reading else 0
+        bins = self._sound.push(turn.audio)
+        return Append(self._session, self._turn, bins, read, tuple(marks.values()), frame, said)
 
     async def close(self) -> None:
-        """Nothing outlives a channel but the memory Python frees."""
+        """Give the place back."""
+        if self._session:
+            await self._foreground.engine.close(self._session)
+            self._session = ""

@@ -1,0 +1,189 @@
+"""The model's products in an order that does not depend on who else is in the batch.
+
+Matrix products of a CPU library may round differently for one row than for many. Measured for fp32 on this kind of
+machine (the engine measures it again when it starts, see `selftest.py`): from four rows on, a row's result no longer
+depends on how many others there are. So nothing here runs on fewer than `ROWS` rows, no activation whose vector tail
+is approximated differently is used (sigmoid is written with exp), and an output of one column is never asked for.
+Sessions, chunks and whole training scenes all go through these functions; that is why they agree to the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from interplay.model.blocks import Block
+from interplay.model.experts import Experts
+from interplay.model.transformer import InteractionModel
+
+ROWS = 4  # fewest rows of a product
+GATE = 32  # columns that the copy gate's product is padded to
+
+
+class Layer(NamedTuple):
+    """A block's weights: queries, keys and values in one product, norm gains (and the score's scale) folded in."""
+
+    qkv: Tensor
+    gains: Tensor  # of query and key norms, (2, 1, 1, head width)
+    out: Tensor
+    up: Tensor
+    down: Tensor
+    experts: Experts | None
+    gain: Tensor  # of the norm before the feed-forward, for the experts
+
+
+def fuse(block: Block) -> Layer:
+    qkv = torch.cat([block.query.weight, block.key.weight, block.value.weight]) * block.norm_attention.weight
+    scale = block.norm_query.weight.shape[0] ** -0.5
+    gains = torch.stack([block.norm_query.weight * scale, block.norm_key.weight])[:, None, None]
+    return Layer(
+        qkv,
+        gains,
+        block.out.weight,
+        block.up.weight * block.norm_feedforward.weight,
+        block.down.weight,
+        block.experts,
+        block.norm_feedforward.weight,
+    )
+
+
+def rows4(x: Tensor) -> Tensor:
+    """`x` with its first axis filled up to `ROWS` by copies of its first row; as it is if there are enough."""
+    missing = ROWS - x.shape[0]
+    return x if missing <= 0 else torch.cat([x, x[:1].expand(missing, *x.shape[1:])])
+
+
+def unit(x: Tensor) -> Tensor:
+    """RMS-normalise the last axis."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + torch.finfo(x.dtype).eps)
+
+
+def logistic(x: Tensor) -> Tensor:
+    return 1 / (1 + (-x).exp())
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary angles, broadcast over `x` (..., head width)."""
+    half = cos.shape[-1]
+    return x * torch.cat([cos, cos], -1) + x.roll(half, -1) * torch.cat([-sin, sin], -1)
+
+
+class Weights:
+    """A model's parameters arranged for the engine; with gradients if the caller records them.
+
+    Differentiable: everything is computed from the model's parameters when this is made, so a training step makes it
+    anew (`Weights(model)`), and serving makes it once under `torch.no_grad()`.
+    """
+
+    def __init__(self, model: InteractionModel) -> None:
+        self.model, self.config = model, model.config
+        self.layers = [fuse(block) for block in model.blocks if isinstance(block, Block)]
+        self.final = model.norm.weight
+        # Words out: the projection and the table are one matrix, so a row costs one product.
+        self.heard = model.words @ model.heard.weight
+        self.said = model.words @ model.said.weight
+        copy, pad = model.copy, GATE - 1
+        scale = copy.query.weight.shape[0] ** -0.5
+        self.point = torch.cat([copy.query.weight * scale, F.pad(copy.gate.weight, (0, 0, 0, pad))])
+        self.point_bias = torch.cat([copy.query.bias * scale, F.pad(copy.gate.bias, (0, pad))])
+        # What a micro-turn leaves for later ones to look back at: its copy key and its recall value.
+        self.leave = torch.cat([copy.key.weight, model.recall.value.weight])
+        self.leave_bias = torch.cat([copy.key.bias, model.recall.value.bias])
+        device = model.words.device
+        self.levels = (torch.arange(model.audio.table.shape[0] // 16, device=device) * 16)[None, None]
+        half = self.config.width // self.config.heads // 2
+        inverse = self.config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
+        self.inverse = inverse.to(device)
+
+    def rotary(self, turns: Tensor, glances: int) -> tuple[Tensor, Tensor]:
+        """cos, sin (turns, positions, head width / 2); the same numbers as `blocks.rotary`."""
+        p = self.config.positions
+        within = [0] * glances + list(range(p))
+        steps = turns.double()[:, None] * p + torch.tensor(within, dtype=torch.float64, device=turns.device)
+        angles = steps[..., None] * self.inverse
+        return angles.cos().float(), angles.sin().float()
+
+    def _look_up(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.model.words) * (self.config.width**0.5 * (ids > 0)).unsqueeze(-1)
+
+    def feedback(self, heard: Tensor, said: Tensor, event: Tensor, marks: Tensor, proactivity: Tensor) -> Tensor:
+        """What words, marks and manners add to the first position of sound. Leading axis (rows,), at least `ROWS`.
+
+        A kind of word that nobody has is left out: it would add zero.
+        """
+        model = self.model
+        x = (proactivity - 0.5).unsqueeze(-1) * model.manner
+        for ids, layer in ((heard, model.feed_heard), (said, model.feed_said), (event, model.feed_event)):
+            if ids.any():
+                x = x + F.linear(self._look_up(ids), layer.weight)
+        if marks.any():
+            for i in range(marks.shape[-1]):
+                x = x + marks[:, i : i + 1].to(x.dtype) * model.marks[i]
+        return x
+
+    def sound(self, bins: Tensor) -> Tensor:
+        """uint8 (rows, 10, 80) -> float (rows, positions, width)."""
+        audio, p = self.model.audio, self.config.positions
+        bags = F.embedding_bag((bins.long() + self.levels).flatten(0, 1), audio.table, mode="sum")
+        merged = bags.view(bins.shape[0] * p, -1)
+        return audio.narrow(F.gelu(audio.wide(merged))).view(bins.shape[0], p, -1)
+
+    def glance(self, frames: Tensor, previous: Tensor) -> Tensor:
+        """uint8 (rows, 80, 80, 3) twice -> float (rows, glances, width)."""
+        eyes = self.model.eyes
+        assert eyes is not None, "this model has no eyes"
+        patches = eyes.stem(frames, previous).unflatten(-2, (eyes.glances, -1)).flatten(-2)
+        merged = F.linear(rows4(patches.flatten(0, 1)), eyes.merge.weight, eyes.merge.bias)
+        return merged[: patches.shape[0] * eyes.glances].view(*patches.shape[:2], -1) + eyes.place
+
+    def project(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (rows, positions, width) -> normalised queries and keys (2, rows, heads, positions, head width), scaled
+        and not rotated; values (rows, heads, positions, head width)."""
+        qkv = F.linear(unit(x), layer.qkv).view(*x.shape[:2], 3, self.config.heads, -1).permute(2, 0, 3, 1, 4)
+        return unit(qkv[:2]) * layer.gains[:, None], qkv[2]
+
+    def finish(self, layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
+        """Add what attention found, (rows, positions, width), and the feed-forward to `x`."""
+        x = x + F.linear(attended, layer.out)
+        h = unit(x)
+        gate, value = F.linear(h, layer.up).chunk(2, -1)
+        more = F.linear(F.silu(gate) * value, layer.down)
+        return x + more if layer.experts is None else x + more + mixture(layer.experts, h * layer.gain)
+
+    def recall(self, last: Tensor, found: Tensor) -> Tensor:
+        """`last` (rows, width) with what is recalled (rows, 64)."""
+        up, down = self.model.recall.up, self.model.recall.down
+        h = F.linear(torch.cat([last, found], -1), up.weight, up.bias)
+        return last + F.linear(F.gelu(h), down.weight, down.bias)
+
+    def wording(self, now: Tensor) -> Tensor:
+        """Probabilities of the next word without copying, (rows, vocabulary)."""
+        return F.linear(now, self.said).softmax(-1)
+
+
+def mixture(experts: Experts, x: Tensor) -> Tensor:
+    """What a mixture of experts adds: sorted by expert as in training, no expert on fewer than `ROWS` rows."""
+    rows = x.flatten(0, -2)
+    scores = logistic(F.linear(rows4(rows), experts.router.weight))[: len(rows)]
+    chosen = (scores + experts.bias).topk(experts.active, -1).indices
+    weights = scores.gather(-1, chosen)
+    weights = weights / weights.sum(-1, keepdim=True)
+    expert = chosen.flatten()
+    order = expert.argsort(stable=True)
+    counts = torch.bincount(expert, minlength=len(experts.up)).tolist()
+    parts = []
+    for e, part in enumerate(rows[order // experts.active].split(counts)):
+        if len(part):
+            gate, value = (rows4(part) @ experts.up[e]).chunk(2, -1)
+            parts.append(((F.silu(gate) * value) @ experts.down[e])[: len(part)])
+    out = torch.cat(parts)
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    pairs = out[back].view(len(rows), experts.active, -1) * weights[..., None]
+    total = pairs[:, 0]
+    for i in range(1, experts.active):
+        total = total + pairs[:, i]
+    return total.view_as(x)
