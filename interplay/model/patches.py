@@ -37,7 +37,7 @@ class PatchStem(nn.Module):
         Returns float (..., 4, width): top left, top right, bottom left, bottom right."""
         # Neighbourhoods are gathered while a value is still one byte, and scaled in the weights: at full resolution
         # every pass over the pixels costs as much as the product itself.
-        now, before = (_gather(x.reshape(-1, *x.shape[-3:]), _STAGES[0]).to(self.place.dtype) for x in (frames, previous))
+        now, before = (_gather(x.flatten(0, -4), _STAGES[0]).to(self.place.dtype) for x in (frames, previous))
         first: nn.Linear = self.linear[0]  # type: ignore[assignment]
         half = first.in_features // 2
         weight = torch.cat([first.weight[:, :half] / 128, first.weight[:, half:] / 64], 1)
@@ -51,7 +51,7 @@ class PatchStem(nn.Module):
 def _gather(x: Tensor, size: int) -> Tensor:
     """(n, h, w, c) -> (n, h / size, w / size, size x size x c): every neighbourhood as one vector."""
     n, height, width, channels = x.shape
-    x = x.view(n, height // size, size, width // size, size, channels)
+    x = x.reshape(n, height // size, size, width // size, size, channels)
     return x.permute(0, 1, 3, 2, 4, 5).reshape(n, height // size, width // size, size * size * channels)
 
 
