@@ -35,6 +35,7 @@ def examine() -> Iterator[Check]:
     yield _package("live page", ("fastapi", "uvicorn", "websockets"), "live", needed=True)
     yield _package("training", ("torch", "espeakng_loader", "scipy"), "train")
     yield _package("pictures", ("matplotlib",), "train")
+    yield _package("video files", ("av",), "video")
 
 
 def _tried(name: str, attempt: Callable[[], str]) -> Check:

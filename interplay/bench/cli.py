@@ -31,6 +31,11 @@ TASKS: dict[str, str] = {
     "hearing": "interplay.bench.hearing:run",
     "long_session": "interplay.bench.long_session:run",
     "step": "interplay.bench.step:run",
+    "gateway": "interplay.bench.gateway:run",
+    "repcount": "interplay.bench.video:repcount",
+    "startstop": "interplay.bench.video:startstop",
+    "sightings": "interplay.bench.video:sightings",
+    "step_video": "interplay.bench.video:step_video",
 }
 
 
