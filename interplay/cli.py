@@ -6,6 +6,7 @@ An error that a person can act on is one line on stderr and exit code 2; a trace
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from interplay import __version__
+from interplay.agents.cli import app as agents_app
 from interplay.core.types import BadInput, InterplayError, Missing
+from interplay.gateway.cli import app as gateway_app
 
 if TYPE_CHECKING:
+    from interplay.agents.desk import AgentDesk
     from interplay.session import SessionReport
     from interplay.surfaces.file import FileSurface
 
@@ -31,7 +35,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Agent = Annotated[str, typer.Option("--agent", help='Who answers; only "default" exists so far.')]
+app.add_typer(agents_app, name="agents")
+app.add_typer(gateway_app, name="gateway")
+
+Agent = Annotated[
+    str, typer.Option("--agent", help='Who answers: one of `interplay agents list`, or "default", who has no memory.')
+]
+User = Annotated[
+    str | None, typer.Option("--user", help="Whose memory; default: INTERPLAY_USER, or the one of this machine.")
+]
+SomeMind = Annotated[
+    str | None, typer.Option("--foreground", help='The mind: "native", "silent"; default: the agent\'s own.')
+]
 Mind = Annotated[
     str, typer.Option("--foreground", help='The mind: "native" (the model of this repository) or "silent".')
 ]
@@ -47,7 +62,7 @@ def live(
     agent: Agent = "default",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 8765,
-    foreground: Mind = "native",
+    foreground: SomeMind = None,
     checkpoint: Checkpoint = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in your browser.")] = False,
     timelines: Annotated[
@@ -59,10 +74,10 @@ def live(
         list[str] | None,
         typer.Option("--allow-host", help="A name under which the page may be reached, beside localhost."),
     ] = None,
+    user: User = None,
     seed: Seed = 0,
 ) -> None:
     """Talk to it now: serves the page, needs no keys."""
-    _only_default(agent)
     try:
         from interplay.server.live import serve
     except ImportError as error:
@@ -78,15 +93,16 @@ def live(
         max_sessions=sessions,
         allow_hosts=allow_host or (),
         seed=seed,
+        user=user,
     )
 
 
 @app.command()
 def run(
     source: Annotated[Path, typer.Argument(metavar="IN.wav", help="A recording: any rate and channel count.")],
-    video: Annotated[Path | None, typer.Option(help="Video beside the sound.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A video beside the sound, on the same clock.")] = None,
     agent: Agent = "default",
-    foreground: Mind = "native",
+    foreground: SomeMind = None,
     checkpoint: Checkpoint = None,
     out: Annotated[
         Path | None,
@@ -96,24 +112,33 @@ def run(
         Path | None,
         typer.Option("--timeline", metavar="OUT.jsonl", help="The record of the session."),
     ] = None,
+    user: User = None,
     seed: Seed = 0,
 ) -> None:
     """Play a recording to the agent, as fast as the machine can, and write what it says and when."""
     from interplay.surfaces.file import FileSurface
 
-    _only_default(agent)
-    if video is not None:
-        raise BadInput("--video: the nano model has no eyes yet; run without it")
     if timeline is not None:
         _check_timeline(timeline, source, out)
-    surface = FileSurface(source, out)
-    report = asyncio.run(_run(surface, foreground, checkpoint, timeline, seed))
+    if video is None:
+        surface = FileSurface(source, out)
+    else:
+        from interplay.surfaces.video import FilmedSurface
+
+        surface = FilmedSurface(source, video, out)
+    report = asyncio.run(_run(surface, agent, user, foreground, checkpoint, timeline, seed))
     if report.error is not None:
         raise report.error
 
 
 async def _run(
-    surface: FileSurface, foreground: str, checkpoint: Path | None, timeline: Path | None, seed: int
+    surface: FileSurface,
+    agent: str,
+    user: str | None,
+    foreground: str | None,
+    checkpoint: Path | None,
+    timeline: Path | None,
+    seed: int,
 ) -> SessionReport:
     """One session on a simulated clock, with a progress bar, and its summary on stdout."""
     from rich.console import Console
@@ -126,18 +151,29 @@ async def _run(
     from interplay.voice.engine import HibariEngine
     from interplay.voice.hibari import HibariVoice
 
-    mind = load_foreground(foreground, checkpoint=checkpoint)
-    voice = None if mind.capabilities.speaks else HibariVoice(HibariEngine(seed=seed), sync=True)
+    desk = _desk(agent, user)
+    chosen = (await desk.agent("file")).spec if desk is not None else None
+    mind = load_foreground(foreground or (chosen.models.foreground if chosen else "native"), checkpoint=checkpoint)
+    if hasattr(surface, "video") and not mind.capabilities.sees:
+        raise BadInput(f"--video: {mind.name} has no eyes; run without it, or choose another --checkpoint")
+    speaker = {"voice": chosen.voice.name, "speed": chosen.voice.speed} if chosen else {}
+    voice = None if mind.capabilities.speaks else HibariVoice(HibariEngine(**speaker, seed=seed), sync=True)
     heard: list[str] = []
     said: list[tuple[float, str]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
     console = Console(stderr=True)
-    with (
-        Timeline(timeline) as record,
-        Progress(
-            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-        ) as progress,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        record = stack.enter_context(Timeline(timeline))
+        progress = stack.enter_context(
+            Progress(
+                *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+            )
+        )
+        options = SessionOptions(seed=seed)
+        if desk is not None:
+            stack.push_async_callback(desk.close)
+            visit = await stack.enter_async_context(desk.attend(record, "file"))
+            options = SessionOptions(seed=seed, foreground=visit.options if visit else {})
         task = progress.add_task(surface.info.path.name, total=surface.turns_estimate)
 
         def on_turn(view: TurnView) -> None:
@@ -147,7 +183,7 @@ async def _run(
             progress.update(task, completed=view.turn + 1)
 
         surface.on_turn = on_turn
-        report = await Session(mind, voice, surface, SimulatedClock(), record, options=SessionOptions(seed=seed)).run()
+        report = await Session(mind, voice, surface, SimulatedClock(), record, options=options).run()
     if record.error is not None:
         typer.echo(f"interplay: {record.error}", err=True)
     if report.error is None:
@@ -340,9 +376,13 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _only_default(agent: str) -> None:
-    if agent != "default":
-        raise BadInput(f'unknown agent {agent!r}: only "default" exists so far')
+def _desk(agent: str, user: str | None) -> AgentDesk | None:
+    """Where this agent and its memory come from; None for the default agent, who needs nothing installed."""
+    if agent == "default":
+        return None
+    from interplay.agents.desk import AgentDesk
+
+    return AgentDesk(agent, user)
 
 
 def _check_timeline(timeline: Path, source: Path, out: Path | None) -> None:

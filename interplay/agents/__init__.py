@@ -10,16 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interplay.agents.desk import AgentDesk
     from interplay.agents.memory import Memory
     from interplay.agents.spec import AgentSpec
     from interplay.agents.store import Agent, AgentStore, Relationship
     from interplay.agents.visit import Visit
 
-__all__ = ["Agent", "AgentSpec", "AgentStore", "Memory", "Relationship", "Visit"]
+__all__ = ["Agent", "AgentDesk", "AgentSpec", "AgentStore", "Memory", "Relationship", "Visit"]
 
 _HOMES = {
     "AgentSpec": "spec",
     "Agent": "store",
+    "AgentDesk": "desk",
     "AgentStore": "store",
     "Relationship": "store",
     "Memory": "memory",

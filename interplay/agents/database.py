@@ -43,6 +43,12 @@ def default_url() -> str:
     return str(base / "interplay" / "agents.db")
 
 
+def store_exists(url: str | None = None) -> bool:
+    """False if the store is a file that is not there yet. Raises BadInput as `parse_url` does."""
+    parsed = parse_url(url or default_url())
+    return parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).exists()
+
+
 def parse_url(url: str) -> sa.URL:
     """A SQLAlchemy URL with an async driver. Takes a file path, sqlite:///PATH or postgresql://...
 

@@ -16,6 +16,7 @@ from interplay.core.types import BadInput
 
 MAX_BYTES = 256_000
 MAX_DEPTH = 12
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's where it is there: ten times as fast
 
 
 def load_spec(path: str | Path) -> AgentSpec:
@@ -79,10 +80,10 @@ def parse_yaml(text: str, *, source: str) -> tuple[Any, dict[Place, int]]:
     if len(text) > MAX_BYTES * 40:
         raise BadInput(f"{source}: too long")
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for event in yaml.parse(text, Loader=_LOADER):
             if isinstance(event, yaml.AliasEvent):
                 raise SpecError([Problem((), "YAML aliases (*name) are not allowed here", _line(event))], source)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = " ".join(str(error.problem or error.context).split())

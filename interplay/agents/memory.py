@@ -84,13 +84,13 @@ class Memory:
         self.relationship = relationship
         self.zone = zone or LocalZone()
         self._database = store.database
-        self._scope = Scope(store.database, relationship.id)
+        self.scope = Scope(store.database, relationship.id)
 
     # what a session begins with
 
     async def core(self) -> list[Item]:
         """Open items of every block: facts and promises newest first, reminders soonest first."""
-        async with self._scope.read() as scoped:
+        async with self.scope.read() as scoped:
             return await _core(scoped)
 
     async def prefix(self, *, now: datetime | None = None, limit: int = MAX_WORDS) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ class Memory:
 
     async def background_context(self, *, now: datetime | None = None) -> str:
         """The same for the background: all core items with their dates, and what the last sessions were about."""
-        async with self._scope.read() as scoped:
+        async with self.scope.read() as scoped:
             core = await _core(scoped)
             recent = await scoped.select(
                 sessions, sessions.c.summary != "", order=(sessions.c.started.desc(),), limit=SUMMARIES
@@ -114,7 +114,7 @@ class Memory:
         where = [items.c.block == _block(block)] if block is not None else []
         if not done:
             where.append(items.c.status == OPEN)
-        async with self._scope.read() as scoped:
+        async with self.scope.read() as scoped:
             rows = await scoped.select(items, *where, order=(items.c.updated.desc(), items.c.id), limit=limit)
         return [_item(row) for row in rows]
 
@@ -123,13 +123,17 @@ class Memory:
         query = _query(text)
         if not query:
             return []
-        async with self._scope.read() as scoped:
+        async with self.scope.read() as scoped:
             found = await scoped.match(query, max(1, min(limit, 100)))
             rows = await scoped.lines([id for id, _ in found])
         return [
             Hit(rows[id].session_id, rows[id].who, rows[id].at, rows[id].text, -score)
             for id, score in found if id in rows
         ]  # fmt: skip
+
+    async def recall(self, text: str) -> list[str]:
+        """`search` as dated lines of text, for a background's tool: "2030-01-31 user: my name is anna"."""
+        return [f"{hit.at.astimezone(self.zone):%Y-%m-%d} {hit.who}: {hit.text}" for hit in await self.search(text)]
 
     async def remember(
         self,
@@ -145,7 +149,7 @@ class Memory:
         note = Note(_block(block), slug(key or text), _text(text), _aware(due), every_s)
         if not note.key:
             raise BadInput("there are no words in what is to be remembered")
-        async with self._scope.write() as scoped:
+        async with self.scope.write() as scoped:
             await _put(scoped, note, source, None)
             row = (await scoped.select(items, items.c.block == note.block, items.c.key == note.key))[0]
         return _item(row)
@@ -155,7 +159,7 @@ class Memory:
         values = {"updated": datetime.now(UTC), "source": "user"}
         values |= {"text": _text(text)} if text is not None else {}
         values |= {"due": _aware(due)} if due is not None else {}
-        async with self._scope.write() as scoped:
+        async with self.scope.write() as scoped:
             if not await scoped.update(items, values, items.c.id == id):
                 raise BadInput(f"there is no item {id[:40]!r} here; list the memory to see what there is")
             row = (await scoped.select(items, items.c.id == id))[0]
@@ -164,7 +168,7 @@ class Memory:
 
     async def done(self, id: str) -> None:
         """A reminder was given, a promise kept: it is not brought up any more. Raises BadInput for no such item."""
-        async with self._scope.write() as scoped:
+        async with self.scope.write() as scoped:
             if not await self._settle(scoped, [id], datetime.now(UTC)):
                 raise BadInput(f"there is no item {id[:40]!r} here; list the memory to see what there is")
 
@@ -178,7 +182,7 @@ class Memory:
         """
         if sum((id is not None, text is not None, session is not None, everything)) != 1:
             raise BadInput("say what to forget: an item, a text, a session, or everything")
-        async with self._scope.write() as scoped:
+        async with self.scope.write() as scoped:
             if id is not None:
                 gone = await _forget_item(scoped, id)
             elif text is not None:
@@ -198,7 +202,7 @@ class Memory:
         id, at = secrets.token_hex(8), started or datetime.now(UTC)
         row = {"id": id, "agent_version": self.relationship.agent.version, "started": at, "seen": datetime.now(UTC),
                "closed": False, "seconds": 0.0, "summary": ""}  # fmt: skip
-        async with self._scope.write() as scoped:
+        async with self.scope.write() as scoped:
             await scoped.insert(sessions, [row])
         return id
 
@@ -208,7 +212,7 @@ class Memory:
             {"session_id": session, "who": line.who, "t": line.t, "at": shifted(started, line.t), "text": line.text}
             for line in new
         ]
-        async with self._scope.write() as scoped:
+        async with self.scope.write() as scoped:
             if await scoped.update(sessions, {"seen": datetime.now(UTC)}, sessions.c.id == session):
                 await scoped.insert(lines, rows)  # a session that was forgotten meanwhile stays forgotten
 
@@ -219,10 +223,10 @@ class Memory:
         """
         horizon = datetime.now(UTC) - timedelta(seconds=silent_s)
         where = (sessions.c.closed.is_(False), sessions.c.seen < horizon)
-        async with self._scope.read() as scoped:
+        async with self.scope.read() as scoped:
             left = await scoped.select(sessions, *where, order=(sessions.c.started,), limit=RECOVERED)
         for row in left:
-            async with self._scope.read() as scoped:
+            async with self.scope.read() as scoped:
                 rows = await scoped.select(lines, lines.c.session_id == row.id, order=(lines.c.t,))
             transcript = Transcript([Line(line.who, line.t, line.t, line.text) for line in rows])
             transcript.seconds = max((line.t for line in rows), default=0.0)
@@ -244,22 +248,27 @@ class Memory:
         began = started or transcript.started or datetime.now(UTC)
         session = await self.open_session(began)
         await self.add_lines(session, began, transcript.lines)
-        await self.conclude(session, transcript, began, writer=writer)
+        await self.conclude(session, transcript, began)
+        if writer is not None:
+            await self.refine(session, transcript, began, writer)
         return session
 
-    async def conclude(
-        self, session: str, transcript: Transcript, started: datetime, *, writer: MemoryWriter | None = None
-    ) -> None:
-        """Write the memory of a session whose lines are in the archive: by pattern at once, then by `writer`, if any.
-
-        A writer that fails or takes longer than a minute costs nothing but its better notes.
-        """
+    async def conclude(self, session: str, transcript: Transcript, started: datetime) -> None:
+        """Write the memory of a session whose lines are in the archive, by pattern; takes milliseconds."""
         local, owed = started.astimezone(self.zone), [text for _, text in transcript.owed.values()]
         waiting = [Open(item.id, item.block, item.text, item.due) for item in await self.core()]
         found = await asyncio.to_thread(asyncio.run, PlainWriter().write(transcript.ordered, local, owed, waiting))
         await self._apply(session, found, "plain", transcript.seconds, local)
-        if writer is None or not transcript.lines:
+
+    async def refine(self, session: str, transcript: Transcript, started: datetime, writer: MemoryWriter) -> None:
+        """Write the memory of a concluded session again, better. Takes as long as a model does, a minute at most.
+
+        A writer that fails costs nothing but its notes: those by pattern stay.
+        """
+        if not transcript.lines:
             return
+        local, owed = started.astimezone(self.zone), [text for _, text in transcript.owed.values()]
+        waiting = [Open(item.id, item.block, item.text, item.due) for item in await self.core()]
         try:
             better = await asyncio.wait_for(writer.write(transcript.ordered, local, owed, waiting), MODEL_S)
         except (InterplayError, TimeoutError) as error:
@@ -270,7 +279,7 @@ class Memory:
     async def _apply(self, session: str, found: Extraction, source: str, seconds: float, started: datetime) -> None:
         values = {"closed": True, "seconds": seconds, "seen": datetime.now(UTC)}
         values |= {"summary": found.summary} if found.summary else {}
-        async with self._scope.write() as scoped:
+        async with self.scope.write() as scoped:
             if not await scoped.update(sessions, values, sessions.c.id == session):
                 return  # forgotten while it was being written
             await self._settle(scoped, list(found.done), shifted(started, seconds))

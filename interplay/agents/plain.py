@@ -173,6 +173,11 @@ def extract(lines: Sequence[Line], started: datetime, owed: Sequence[str], open_
     return Extraction(tuple(notes.values()), tuple(dict.fromkeys(done)))
 
 
+def reminders(lines: Sequence[Line], started: datetime) -> list[Note]:
+    """Only the reminders, for a session that is still going on."""
+    return [note for note in extract(lines, started, (), ()).notes if note.block == "reminder"]
+
+
 def slug(text: str) -> str:
     """The key of a text: its words, lower case, at most 80 characters."""
     return " ".join(re.findall(r"[\w']+", text.lower()))[:80]

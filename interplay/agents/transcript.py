@@ -14,7 +14,8 @@ from interplay.core.timeline import Record
 
 GAP_S = 2.0  # a pause this long begins a new line
 MAX_CHARS = 600
-SETTLED = ("delivered", "dropped", "superseded", "withdrawn", "cancelled", "failed")
+SETTLED = ("delivered", "dropped", "superseded")
+CUT_OFF = "session closed"  # why the background drops what was still under way: nobody took that question back
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +120,9 @@ class Transcript:
 
     def _background(self, id: str, t: float, record: Record) -> None:
         """What was asked of the background and has not been spoken is still owed."""
-        state = str(record.get("state") or record["kind"])
         if record["kind"] == "delegated":
-            asked = next((record[key] for key in ("text", "question", "query", "task") if record.get(key)), "")
-            self.owed[id] = (t, str(asked) or self._last_asked())
-        elif state in SETTLED or record["kind"] in SETTLED:
+            self.owed[id] = (t, str(record.get("text") or "") or self._last_asked())
+        elif record["kind"] in SETTLED and not (record["kind"] == "dropped" and record.get("reason") == CUT_OFF):
             self.owed.pop(id, None)
 
     def _last_asked(self) -> str:

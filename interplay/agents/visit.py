@@ -8,10 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from interplay.agents.memory import Memory
+from interplay.agents.memory import Item, Memory
+from interplay.agents.plain import reminders
+from interplay.agents.prefix import STALE
+from interplay.agents.spec import AgentSpec
 from interplay.agents.store import AgentStore
 from interplay.agents.transcript import Transcript
 from interplay.agents.writer import MemoryWriter
@@ -22,6 +26,17 @@ log = logging.getLogger("interplay.agents")
 
 SAVE_S = 2.0  # wall seconds between writes to the archive: what a power cut may cost
 QUEUE = 4_096
+RECENT_LINES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """Something to bring up at a point in time. id: of its item in memory, "" if it was asked for in this session."""
+
+    key: str
+    text: str
+    due: datetime
+    id: str = ""
 
 
 class Visit:
@@ -38,13 +53,15 @@ class Visit:
         self.error: InterplayError | None = None
         self.transcript = Transcript()
         self._saved = 0
+        self._due: dict[tuple[str, str], tuple[float, Reminder]] = {}
+        self._given: set[tuple[str, str]] = set()
         self._closing = asyncio.Event()
         self._timeline: Timeline | None = None
         self._subscription: Subscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def spec(self) -> Any:
+    def spec(self) -> AgentSpec:
         return self.memory.relationship.agent.spec
 
     @classmethod
@@ -70,6 +87,7 @@ class Visit:
         prefix, context = await memory.prefix(now=started), await memory.background_context(now=started)
         told = "\n\n".join(part for part in (spec.instructions.foreground, context) if part)
         visit.options = {"prefix": prefix, "proactivity": float(spec.proactivity), "instructions": told}
+        visit._await_due(await memory.list("reminder"))
         visit.background = "\n\n".join(part for part in (spec.instructions.background, context) if part)
         return visit
 
@@ -81,6 +99,15 @@ class Visit:
             asyncio.create_task(self._save_often(), name="memory-save"),
         ]
 
+    def take_due(self, session_s: float) -> list[Reminder]:
+        """Reminders whose time has come by this second of the session, each once. Looks only into memory: never waits.
+
+        Those noted in earlier sessions are among them, and those asked for in this one.
+        """
+        due = sorted((at, key) for key, (at, _) in self._due.items() if at <= session_s and key not in self._given)
+        self._given |= {key for _, key in due}
+        return [self._due[key][1] for _, key in due]
+
     async def close(self) -> None:
         """Write what the session leaves in memory. Never raises for the store: `error` says what was lost."""
         if self._subscription is not None and self._timeline is not None:
@@ -91,7 +118,16 @@ class Visit:
         self.transcript.finish()
         try:
             await self._save()
-            await self.memory.conclude(self.session, self.transcript, self.started, writer=self.writer)
+            await self.memory.conclude(self.session, self.transcript, self.started)
+        except InterplayError as error:
+            self._lose(error)
+
+    async def refine(self) -> None:
+        """After `close`: let the writer, if there is one, write it better. May take a minute; never raises for it."""
+        if self.writer is None or self.error is not None:
+            return
+        try:
+            await self.memory.refine(self.session, self.transcript, self.started, self.writer)
         except InterplayError as error:
             self._lose(error)
 
@@ -107,6 +143,7 @@ class Visit:
                 await asyncio.wait_for(self._closing.wait(), SAVE_S)
                 return
             self.transcript.settle(self.transcript.seconds)
+            self._notice()
             try:
                 await self._save()
             except InterplayError as error:
@@ -116,6 +153,23 @@ class Visit:
         new = self.transcript.lines[self._saved :]
         await self.memory.add_lines(self.session, self.started, new)
         self._saved += len(new)
+
+    def _notice(self) -> None:
+        """Reminders asked for a moment ago may be due before the session is over."""
+        if len(self.transcript.lines) > self._saved:
+            recent = self.transcript.ordered[-RECENT_LINES:]
+            for note in reminders(recent, self.started.astimezone(self.memory.zone)):
+                if note.due is not None and note.every_s is None:
+                    self._wait_for(Reminder(note.key, note.text, note.due))
+
+    def _await_due(self, items: list[Item]) -> None:
+        for item in items:
+            if item.due is not None and item.every_s is None and self.started - item.due < STALE:
+                self._wait_for(Reminder(item.key, item.text, item.due, item.id))
+
+    def _wait_for(self, reminder: Reminder) -> None:
+        at = (reminder.due - self.started).total_seconds()
+        self._due.setdefault((reminder.key, reminder.due.isoformat()), (at, reminder))
 
     def _lose(self, error: InterplayError) -> None:
         if self.error is None:

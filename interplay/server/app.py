@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket
 from interplay import __version__
 from interplay.server import wire
 from interplay.server.admission import Seats, host_allowed, origin_allowed
+from interplay.server.agents_api import agent_routes
 from interplay.server.conversation import converse
 from interplay.server.house import House
 
@@ -72,6 +73,7 @@ def create_app(house: House) -> Starlette:
             Route("/examples", examples),
             Route("/examples/{file}", example),
             WebSocketRoute("/ws", live),
+            *agent_routes(house.agents),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
     )
@@ -124,7 +126,7 @@ class Guard:
 
 
 def security_headers(host: str) -> dict[str, str]:
-    """No script, style, picture or connection from anywhere but this server; the microphone for this page alone."""
+    """No script, style, picture or connection from anywhere but this server; microphone and camera for this page alone."""
     policy = {
         "default-src": "'none'",
         "script-src": "'self'",
@@ -138,7 +140,7 @@ def security_headers(host: str) -> dict[str, str]:
     }
     return {
         "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
-        "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+        "Permissions-Policy": "microphone=(self), camera=(self), geolocation=()",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Cross-Origin-Opener-Policy": "same-origin",
         "X-Content-Type-Options": "nosniff",

@@ -11,11 +11,12 @@ import threading
 import webbrowser
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import uvicorn
 
-from interplay.core.types import INPUT_SAMPLES, BadInput, MicroTurnIn
+from interplay.core.types import INPUT_SAMPLES, BadInput, MicroTurnIn, Missing
 from interplay.foreground.base import Foreground, ForegroundSpec
 from interplay.foreground.registry import load_foreground
 from interplay.server.admission import Seats
@@ -23,6 +24,10 @@ from interplay.server.app import create_app
 from interplay.server.house import House
 from interplay.voice.engine import HibariEngine
 from interplay.voice.hibari import HibariVoice
+
+if TYPE_CHECKING:
+    from interplay.agents.desk import AgentDesk
+    from interplay.agents.spec import AgentSpec
 
 PORT = 8765
 MAX_MESSAGE_BYTES = 1 << 20  # above our own limit, so that a page hears our error and not just a closed socket
@@ -34,21 +39,22 @@ def serve(
     port: int = PORT,
     checkpoint: str | Path | None = None,
     agent: str | None = None,
-    foreground: str = "native",
+    foreground: str | None = None,
     open_browser: bool = False,
     *,
     timeline_dir: str | Path | None = None,
     max_sessions: int = 4,
     allow_hosts: Iterable[str] = (),
     seed: int = 0,
+    user: str | None = None,
 ) -> None:
     """Load everything once, open the port, print the address when ready, serve until interrupted.
 
-    port: 0 takes a free one. agent: the agents of this repository come with a later release; only the default exists.
+    port: 0 takes a free one. agent: a name in the store of agents, None or "default" for the one without a memory.
+    user: whose memory. foreground: default: the agent's own.
     Raises BadInput for a port that is taken and whatever else the caller can put right, before anything is served.
     """
-    if agent not in (None, "default"):
-        raise BadInput(f"no agent {agent!r}; only 'default' exists so far")
+    desk, chosen = _desk(agent or "default", user)
     folder = Path(timeline_dir) if timeline_dir else None
     if folder is not None:
         try:
@@ -57,8 +63,8 @@ def serve(
             raise BadInput(f"cannot create the timeline folder {folder}: {error.strerror or error}") from error
     listener = listen(host, port)
     try:
-        mind = load_foreground(foreground, checkpoint=checkpoint)
-        engine = HibariEngine()
+        mind = load_foreground(foreground or (chosen.models.foreground if chosen else "native"), checkpoint=checkpoint)
+        engine = HibariEngine(chosen.voice.name, speed=chosen.voice.speed) if chosen else HibariEngine()
         prepare(engine, mind)
         asyncio.run(warm(mind))
         house = House(
@@ -68,10 +74,22 @@ def serve(
             timeline_dir=folder,
             seed=seed,
             hosts=frozenset(name.lower() for name in allow_hosts),
+            agents=desk,
         )
         run(house, listener, open_browser=open_browser)
     finally:
         listener.close()
+
+
+def _desk(agent: str, user: str | None) -> tuple[AgentDesk | None, AgentSpec | None]:
+    """The agents of this server, and the spec of the one it serves. Raises BadInput if there is no such agent."""
+    try:
+        from interplay.agents.desk import AgentDesk, look_up
+    except Missing:
+        if agent == "default":
+            return None, None
+        raise
+    return AgentDesk(agent, user), look_up(agent, "browser", user=user).spec if agent != "default" else None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -129,18 +147,23 @@ def run(house: House, listener: socket.socket, *, open_browser: bool = False) ->
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
-    _Announced(config, url, open_browser).run(sockets=[listener])
+    _Announced(config, url, open_browser, house.agents).run(sockets=[listener])
 
 
 class _Announced(uvicorn.Server):
     """Says where it is once it really answers."""
 
-    def __init__(self, config: uvicorn.Config, url: str, open_browser: bool):
+    def __init__(self, config: uvicorn.Config, url: str, open_browser: bool, agents: AgentDesk | None = None):
         super().__init__(config)
-        self.url, self.open_browser = url, open_browser
+        self.url, self.open_browser, self.agents = url, open_browser, agents
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         print(f"interplay is listening: {self.url}", flush=True)
         if self.open_browser:
             threading.Thread(target=webbrowser.open, args=(self.url,), daemon=True).start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.agents is not None:
+            await self.agents.close()
