@@ -8,7 +8,7 @@ from interplay.engine.errors import Overloaded
 TARGET = 0.6  # of the period that a step may take: the rest is for the machine's own hiccups
 MEMORY = 0.98  # what a measurement still weighs after one more
 MISS_LIMIT = 0.01  # share of late micro-turns lately above which nobody is let in
-WORST_DECAY = 0.995
+WORST_DECAY = 0.97
 
 
 class Admission:
@@ -18,8 +18,8 @@ class Admission:
     always had one size gives no slope; then the cost per session of that size is taken, which overestimates.
     """
 
-    def __init__(self, period_s: float = MICRO_TURN_S, target: float = TARGET) -> None:
-        self.period_s, self.target = period_s, target
+    def __init__(self, period_s: float = MICRO_TURN_S, target: float = TARGET, floor: int = 1) -> None:
+        self.period_s, self.target, self.floor = period_s, target, floor
         self._n = self._x = self._y = self._xx = self._xy = 0.0
         self._above = 0.0  # how far steps lie above the line, slowly forgotten
         self.miss_rate = 0.0
@@ -47,11 +47,13 @@ class Admission:
 
     def check(self, sessions: int) -> None:
         """Raises Overloaded if a clock with this many real-time sessions would not hold."""
+        if sessions <= self.floor:
+            return
         expected = self.predict(sessions) + self._above
-        if sessions > 1 and expected > self.target * self.period_s:
+        if expected > self.target * self.period_s:
             raise Overloaded(
                 f"a step of {sessions} sessions would take about {expected * 1e3:.0f} ms of the "
                 f"{self.period_s * 1e3:.0f} ms there are; try again later or elsewhere"
             )
-        if sessions > 1 and self.miss_rate > MISS_LIMIT:
+        if self.miss_rate > MISS_LIMIT:
             raise Overloaded(f"{self.miss_rate:.1%} of micro-turns were late lately; try again later or elsewhere")

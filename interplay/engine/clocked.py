@@ -65,7 +65,11 @@ class Stats:
 
 
 class Clocked:
-    """Sessions of an engine on a clock. trace: called with one dict per micro-turn, None for no tracing."""
+    """Sessions of an engine on a clock.
+
+    floor: real-time sessions that are let in whatever was measured. trace: called with one dict per micro-turn (when it
+    arrived, its step began and ended, and with how many), None for no tracing.
+    """
 
     def __init__(
         self,
@@ -73,10 +77,11 @@ class Clocked:
         *,
         period_s: float = MICRO_TURN_S,
         gather_s: float = GATHER_S,
+        floor: int = 1,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engine, self.period_s, self.gather_s, self.now = engine, period_s, gather_s, now
-        self.admission, self.watch, self.stats = Admission(period_s), Watch(), Stats()
+        self.admission, self.watch, self.stats = Admission(period_s, floor=floor), Watch(), Stats()
         self.trace: Callable[[dict[str, Any]], None] | None = None
         self.draining = False
         self._lines: dict[str, _Line] = {name: _Line(True, now()) for name in engine.seats}

@@ -21,6 +21,7 @@ from interplay.model.vocabulary import Vocabulary, tokens
 
 SPEAK_THRESHOLD = 0.5
 EVENT_WORDS = 200  # waiting words of text events; older ones give way
+FLOOR = 4  # people at a time that a small machine serves even when it is busy with something else
 CALL_WORDS = 16  # of a tool call that is being spelled
 SLOTS, VIDEO_SLOTS = 32, 8
 NEVER = -11.0  # bias of a decision that a checkpoint of the first format never learnt to take
@@ -61,7 +62,8 @@ class NativeForeground:
         delegates = float(model.decision.bias[DECISIONS.index("delegate")].detach()) > NEVER
         self.capabilities = Capabilities(speaks=False, sees=self.eyes, delegates=delegates)
         if engine is None:
-            engine = LocalEngine(Clocked(Engine(model, slots=slots, video_slots=VIDEO_SLOTS if self.eyes else 0)))
+            places = Engine(model, slots=slots, video_slots=VIDEO_SLOTS if self.eyes else 0)
+            engine = LocalEngine(Clocked(places, floor=FLOOR))
         self.engine = engine
 
     @classmethod

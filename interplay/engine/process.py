@@ -1,0 +1,211 @@
+"""The compute process: one thread that owns an engine, and a local socket to whoever has the sound.
+
+    python -m interplay.engine.process FOLDER [--checkpoint FILE] [--slots N]
+
+The sessions live in FOLDER/sessions.mem, which outlives the process: whoever holds FOLDER/lock is the engine, and a
+second process started on the same folder has everything loaded and waits for the lock. If the first is killed, the
+kernel hands the lock over and the second goes on with every session where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import mmap
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from interplay.core.types import InterplayError
+from interplay.engine import wire
+from interplay.engine.clocked import Clocked
+from interplay.engine.core import Chosen, Engine, Opening
+from interplay.engine.errors import EngineError
+from interplay.engine.selftest import selftest
+from interplay.engine.state import Shape, buffer_bytes
+from interplay.model import checkpoint as checkpoints
+
+SOCKET, MEMORY, LOCK, STOP = "engine.sock", "sessions.mem", "lock", "stop"
+IDLE_S = 120.0  # a session that sends nothing for so long is closed
+LINGER_S = 60.0  # with no client at all for so long, the process ends
+UNREAD_BYTES = (
+    1 << 20
+)  # results that a client does not read; beyond, they are dropped: it can ask again by sending again
+
+
+class Server:
+    """Answers clients of one engine. Everything runs in one thread: between two reads a step may happen."""
+
+    def __init__(self, clocked: Clocked) -> None:
+        self.clocked = clocked
+        self.clients = 0
+        self.alone_since = clocked.now()
+        self.stopping = asyncio.Event()
+        self._poke = asyncio.Event()
+
+    async def client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.clients += 1
+        try:
+            while True:
+                head, body = await wire.read(reader)
+                self._answer(head, body, writer)
+                await asyncio.sleep(0)
+        except (asyncio.IncompleteReadError, ConnectionError, EngineError):
+            pass  # gone, or talks nonsense: its sessions wait for it to come back
+        finally:
+            self.clients -= 1
+            self.alone_since = self.clocked.now()
+            writer.close()
+
+    def _answer(self, head: dict[str, Any], body: bytes, writer: asyncio.StreamWriter) -> None:
+        number = head.get("n", 0)
+
+        def send(answer: dict[str, Any], data: bytes = b"") -> None:
+            if not writer.is_closing() and writer.transport.get_write_buffer_size() < UNREAD_BYTES:
+                writer.write(wire.pack(answer, data))
+
+        def reply(result: Chosen | EngineError) -> None:
+            done = isinstance(result, Chosen)
+            send(wire.chosen_head(number, result) if done else wire.error_head(number, result))
+
+        try:
+            if head.get("op") == "append":
+                self.clocked.submit(wire.read_append(head, body), reply)
+                self._poke.set()
+            else:
+                send(*self._command(number, head, body))
+        except InterplayError as error:
+            send(wire.error_head(number, error))
+        except (KeyError, TypeError, ValueError) as error:
+            send(wire.error_head(number, EngineError(f"not a request: {type(error).__name__}")))
+
+    def _command(self, number: int, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        clocked, session = self.clocked, head.get("session")
+        match head.get("op"):
+            case "open":
+                given = {**head.get("opening", {})}
+                opening = Opening(**{**given, "prefix": tuple(given.get("prefix", ()))})
+                name = clocked.open(opening, session, realtime=bool(head.get("realtime", True)))
+                return {"n": number, "session": name, "wait_s": max(0.0, clocked.next_tick() - clocked.now())}, b""
+            case "close":
+                clocked.close(str(session))
+            case "rollback":
+                clocked.engine.rollback(str(session), int(head["turn"]))
+            case "last":
+                return {"n": number, "turn": clocked.engine.last(str(session))}, b""
+            case "snapshot":
+                return {"n": number}, clocked.engine.snapshot(str(session), head.get("extra"))
+            case "restore":
+                name, extra = clocked.restore(body, session, realtime=bool(head.get("realtime", True)))
+                return {"n": number, "session": name, "extra": extra}, b""
+            case "sessions":
+                return {"n": number, "sessions": sorted(clocked.engine.seats)}, b""
+            case "health":
+                return {"n": number, "health": {**clocked.health(), "pid": os.getpid()}}, b""
+            case "drain":
+                clocked.draining = True
+            case "stop":
+                self.stopping.set()
+            case other:
+                raise EngineError(f"unknown request {other!r}")
+        return {"n": number}, b""
+
+    async def clock(self) -> None:
+        """The tick loop: runs what is due, when it is due."""
+        while True:
+            at = self.clocked.next_at()
+            wait = None if at is None else at - self.clocked.now()
+            if wait is not None and wait <= 0:
+                self.clocked.run()
+                await asyncio.sleep(0)  # let what came in meanwhile be read
+                continue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._poke.wait(), wait)
+            self._poke.clear()
+
+    async def sweep(self) -> None:
+        """Close what nobody uses; end when there is nobody at all."""
+        while True:
+            await asyncio.sleep(min(5.0, LINGER_S))
+            for name in self.clocked.idle(IDLE_S):
+                self.clocked.close(name)
+            if not self.clients and self.clocked.now() - self.alone_since > LINGER_S:
+                self.stopping.set()
+
+
+async def serve(clocked: Clocked, folder: Path) -> None:
+    """Answer on FOLDER/engine.sock until told to stop."""
+    server, path = Server(clocked), folder / SOCKET
+    path.unlink(missing_ok=True)
+    listener = await asyncio.start_unix_server(server.client, path=str(path))
+    os.chmod(path, 0o600)
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, server.stopping.set)
+    tasks = [asyncio.create_task(server.clock()), asyncio.create_task(server.sweep())]
+    stop = asyncio.create_task(server.stopping.wait())
+    try:
+        await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()  # a bug is an exit code, not a silence
+    finally:
+        listener.close()
+        path.unlink(missing_ok=True)
+        for task in (*tasks, stop):
+            task.cancel()
+
+
+def map_memory(folder: Path, shape: Shape, slots: int, fingerprint: str) -> memoryview:
+    """FOLDER/sessions.mem, made if it is not there; one of another model or size is begun anew."""
+    size, path = buffer_bytes(shape, slots), folder / MEMORY
+    label = f"{fingerprint} {slots} {size}\n"
+    told = folder / (MEMORY + ".label")
+    if not path.exists() or not told.exists() or told.read_text() != label:
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        os.ftruncate(descriptor, size)
+        os.close(descriptor)
+        told.write_text(label)
+    with open(path, "r+b") as file:
+        return memoryview(mmap.mmap(file.fileno(), size))
+
+
+def wait_for_lock(folder: Path) -> IO[bytes]:
+    """Blocks until this process is the engine of the folder; it is as long as the file stays open."""
+    file = open(folder / LOCK, "ab")  # noqa: SIM115
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="interplay.engine.process")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--checkpoint", type=Path, default=checkpoints.default_checkpoint())
+    parser.add_argument("--slots", type=int, default=32)
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    try:
+        model, _, _ = checkpoints.load(options.checkpoint)
+        report = selftest(model)
+        lock = wait_for_lock(options.folder)
+        if (options.folder / STOP).exists():
+            return
+        probe = Engine(model, slots=1)
+        memory = map_memory(options.folder, probe.audio.shape, options.slots, probe.fingerprint)
+        clocked = Clocked(Engine(model, slots=options.slots, buffer=memory, fixed=not report.invariant))
+        asyncio.run(serve(clocked, options.folder))
+        lock.close()
+    except InterplayError as error:
+        print(f"interplay engine: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
