@@ -32,10 +32,19 @@ def examine() -> Iterator[Check]:
     yield _tried("torch", _torch)
     yield _tried("native model", _native)
     yield _tried("voice", _voice)
+    yield _background()
     yield _package("live page", ("fastapi", "uvicorn", "websockets"), "live", needed=True)
     yield _package("training", ("torch", "espeakng_loader", "scipy"), "train")
     yield _package("pictures", ("matplotlib",), "train")
     yield _package("video files", ("av",), "video")
+
+
+def _background() -> Check:
+    """Which mind is behind the conversation. Something always is: at the least tools, without key and network."""
+    from interplay.background.choose import describe
+
+    ok, detail = describe()
+    return Check("background", ok, detail, needed=False)
 
 
 def _tried(name: str, attempt: Callable[[], str]) -> Check:

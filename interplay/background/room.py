@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,6 +43,7 @@ class BackgroundRoom:
     """What one session has in the background. `open` it on the session's timeline, `close` it at the end.
 
     memory: what is known of the person, as text for the package. instructions: the agent's, for its background.
+    due: session second -> what is to be said by now because it was promised before, each once; never waits.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class BackgroundRoom:
         *,
         memory: str = "",
         instructions: str = "",
+        due: Callable[[float], Sequence[Any]] | None = None,
         max_running: int = MAX_RUNNING,
     ) -> None:
         self.background, self.tools = background, tools or NoTools()
         self.memory, self.instructions = memory, instructions
+        self.due = due or (lambda now: ())
         self.max_running = max_running
         self.delegations: dict[str, Delegation] = {}
         self._running: dict[str, Running] = {}

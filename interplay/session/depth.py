@@ -82,6 +82,11 @@ class Depth:
         """What the foreground is told in this micro-turn."""
         self._now = now
         events = [event for report in self.room.at(turn) for event in self._came_in(report)]
+        for reminder in self.room.due(now):
+            text = str(getattr(reminder, "text", reminder))
+            self.room.note("background", "reminder", text=text)
+            self._asides.append(("reminder", f"You wanted to be reminded: {text.rstrip('.')}.", now))
+            events.append(Event("result", {"id": "reminder", "text": text, "use": "speak"}))
         if self._spoken:
             events.append(Event("said", {"text": " ".join(self._spoken)}))
             self._spoken = []

