@@ -54,7 +54,10 @@ _SLOTS = {
     "y": "(?P<y>[a-z']+)", "a": "(?:an?|the)", "n": f"(?P<n>{NUMBER_PATTERN})", "m": f"(?P<m>{NUMBER_PATTERN})",
     "c": f"(?P<c>{'|'.join(COLORS)})", "s": f"(?P<s>{'|'.join(SHAPES)})", "name": f"(?P<name>{'|'.join(NAMES)})",
 }  # fmt: skip
-_BEFORE = "(?:(?:okay|so|actually|no|wait|sorry|well|and|then|now|hey|can you|could you|would you|i want you to) )*"
+_BEFORE = (
+    "(?:(?:oh|nothing|okay|so|actually|no|wait|sorry|well|and|then|now|hey|"
+    "can you|could you|would you|i want you to) )*"
+)
 _AFTER = "(?: (?:for me|now|until i say stop|thanks|okay))?"
 _KNOWN = frozenset((*CONTENT, *WIDE, *NUMBERS, *COLORS, *NAMES, *DAYS, *MONTHS))
 _SAYABLE = frozenset((*CONTENT, *WIDE, *NUMBERS, *(w for p in PHRASES for w in p.split()))) - {"what", "that"}

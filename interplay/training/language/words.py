@@ -135,7 +135,7 @@ MONTHS = (
 )  # fmt: skip
 NAMES = _list(
     """
-    anna ben carla david emma frank grace henry irene jack julia karen leo lisa lucy maria mark martin mia
+    anna ben carla david emma frank grace henry irene jack julia karen leo lisa lucy maria martin mia
     oliver paula peter rosa sam sarah simon sofia thomas tom vera victor
     """
 )

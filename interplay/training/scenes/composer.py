@@ -37,7 +37,8 @@ class Composer:
 
     def compose(self) -> Scene:
         rng, mix = self.rng, self.mix
-        self.stage = stage = Stage(rng, self.turns, self.bank, mix, held_out=self.held_out, held_out_words=self.held_out_words)
+        held = {"held_out": self.held_out, "held_out_words": self.held_out_words}
+        self.stage = stage = Stage(rng, self.turns, self.bank, mix, **held)
         manner = rng.choice((0.0, 0.1, 0.5, 0.9, 1.0, rng.random())) if rng.random() < mix.manners else 0.5
         prefix = standing.write(stage) if rng.random() < mix.standing else ()
         stage.listener = Listener(manner, prefix)

@@ -45,7 +45,8 @@ class Stage:
         self.heard: list[tuple[int, str]] = []
         self.tokens: dict[int, Token] = {}
         self.word_times: list[tuple[float, float, int]] = []  # start, end, turn in which it is heard
-        self.sounds: list[Sound] = []
+        self.sounds: list[Sound] = []  # that may still matter
+        self.everything: list[Sound] = []
         self.events: dict[int, str] = {}
         self.results: list[tuple[int, tuple[str, ...], int]] = []  # delay in turns, text, turns until it is stale
         self.free_turn = 0  # heard words come one per micro-turn; what does not fit spills into the next
@@ -87,7 +88,9 @@ class Stage:
             self.free_turn = turn + 1
             before = end
         end = time + clip.words[-1][1]
-        self.sounds.append(Sound(time + onset, end, backchannel or set(clip.text()) <= set(BACKCHANNELS)))
+        sound = Sound(time + onset, end, backchannel or set(clip.text()) <= set(BACKCHANNELS))
+        self.sounds.append(sound)
+        self.everything.append(sound)
         return end
 
     def say(

@@ -101,7 +101,7 @@ def revise(stage: Stage, time: float) -> float:
     if end is None:
         return time + 1
     seconds = stage.listener.requests[-1][1].seconds
-    end = stage.request("revise", end + rng.uniform(0.5, max(0.6, seconds * 0.8)), longest_s=10)
+    end = stage.request("revise", end + rng.uniform(0.4, max(0.5, 0.7 * seconds - 1.5)), longest_s=10)
     if end is None:
         return stage.length_s
     finish = end + rng.uniform(2.3, 3.6) * stage.listener.requests[-1][1].seconds
