@@ -33,7 +33,8 @@ MODELS = (
     ("openai", "gpt-live-1"),
 )
 PARALLEL = 16
-SETTLE_S = 20.0
+CHUNK_BYTES = 70
+STUCK_S = 120.0
 
 
 async def provider(port_file: Path, log_path: Path, seed: int) -> None:
@@ -117,17 +118,17 @@ async def worker(port: int, ledger: str, delivered: str, seed: int) -> None:
     await book.close()
 
 
-async def measure(calls: int, seed: int = 0, *, every_s: float = 0.5, folder: Path | None = None) -> dict[str, Any]:
+async def measure(calls: int, seed: int = 0, *, every: int = 500, folder: Path | None = None) -> dict[str, Any]:
     """Run it. Returns counts and US cents; `ledger_error_cents` is |recorded - served| before any bill was seen.
 
-    every_s: seconds between two kills, on average.
+    every: chunks between two kills, on average.
     """
     with contextlib.ExitStack() as stack:
         at = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="truth-")))
-        return await _measure(calls, seed, every_s, at)
+        return await _measure(calls, seed, every, at)
 
 
-async def _measure(calls: int, seed: int, every_s: float, at: Path) -> dict[str, Any]:
+async def _measure(calls: int, seed: int, every: int, at: Path) -> dict[str, Any]:
     rng = random.Random(seed)
     log_path, port_file, ledger = at / "sent.jsonl", at / "port", str(at / "ledger.sqlite")
     handed = at / "delivered.jsonl"
@@ -139,19 +140,19 @@ async def _measure(calls: int, seed: int, every_s: float, at: Path) -> dict[str,
         port = port_file.read_text()
         while True:
             process = await _start("worker", port, ledger, str(handed), str(rng.randrange(2**31)))
-            # The interpreter takes its time to start: the moment of death counts from the first call on.
-            done = _lines(log_path)
-            deadline = time.monotonic() + SETTLE_S
-            while _lines(log_path) == done and time.monotonic() < deadline and process.returncode is None:
-                await asyncio.sleep(0.005)
-            if process.returncode is not None:
-                raise RuntimeError(f"the worker ended by itself with {process.returncode}")
-            if kills and len(_served(log_path)) >= calls:
+            last = kills > 0 and len(_served(log_path)) >= calls
+            # Death comes after a number of chunks rather than after a time: a slow machine is killed as often.
+            death = _bytes(handed) + (1 if last else rng.randrange(1, 2 * every * CHUNK_BYTES))
+            deadline = time.monotonic() + STUCK_S
+            while _bytes(handed) < death:
+                if process.returncode is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the worker does not get on (exit code {process.returncode})")
+                await asyncio.sleep(0.002)
+            if last:
                 assert process.stdin is not None
                 process.stdin.write(b"\n")  # the last one may end in peace
                 await process.wait()
                 break
-            await asyncio.sleep(rng.uniform(0.0, 2 * every_s))
             process.send_signal(signal.SIGKILL)
             await process.wait()
             kills += 1
@@ -221,7 +222,7 @@ def _send(writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:
     writer.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
 
 
-def _lines(path: Path) -> int:
+def _bytes(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
@@ -249,9 +250,9 @@ def main() -> None:
             parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
             parser.add_argument("--calls", type=int, default=10_000)
             parser.add_argument("--seed", type=int, default=0)
-            parser.add_argument("--every", type=float, default=0.5, help="seconds between kills, on average")
+            parser.add_argument("--every", type=int, default=500, help="chunks between kills, on average")
             chosen = parser.parse_args()
-            print(json.dumps(asyncio.run(measure(chosen.calls, chosen.seed, every_s=chosen.every)), indent=1))
+            print(json.dumps(asyncio.run(measure(chosen.calls, chosen.seed, every=chosen.every)), indent=1))
 
 
 if __name__ == "__main__":
