@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from importlib import import_module
 
+import numpy as np
+
 from interplay.bench.item import Item
 from interplay.bench.pool import ItemTask
 from interplay.core.types import MICRO_TURN_S, Action, MicroTurnIn, MicroTurnOut
 from interplay.foreground.base import Capabilities, ForegroundSpec
+from interplay.voice.base import SilentVoice, VoiceTurn
 
 ITEM_TASKS = {
     "timespeak": "speaking:TIMESPEAK",
@@ -29,6 +32,16 @@ ITEM_TASKS = {
 def item_task(name: str) -> ItemTask:
     module, _, attribute = ITEM_TASKS[name].partition(":")
     return getattr(import_module(f"interplay.bench.{module}"), attribute)
+
+
+class Tone(SilentVoice):
+    """A voice that costs nothing: every word sounds for one micro-turn, a tone of RMS 0.1."""
+
+    def step(self) -> VoiceTurn:
+        turn = super().step()
+        if turn.audible:
+            turn.audio[:] = 0.1 * np.sqrt(2) * np.sin(np.arange(len(turn.audio)) * 2 * np.pi * 500 / 24_000)
+        return turn
 
 
 class Oracle:

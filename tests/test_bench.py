@@ -19,8 +19,7 @@ from interplay.bench.wording import spoken_number
 from interplay.cli import main
 from interplay.core.types import MicroTurnIn, MicroTurnOut
 from interplay.foreground.base import Capabilities, ForegroundSpec
-from interplay.voice.base import SilentVoice
-from tests.bench_oracle import item_task
+from tests.bench_oracle import Tone, item_task
 
 
 def item(*dues: Due, expected: int = 0, seconds: float = 10.0) -> Item:
@@ -117,16 +116,6 @@ class Listener:
 
     async def close(self):
         return None
-
-
-class Tone(SilentVoice):
-    """Every word sounds for 0.2 s, at a known level."""
-
-    def step(self):
-        turn = super().step()
-        if turn.audible:
-            turn.audio[:] = 0.1 * np.sin(np.arange(4800) * 2 * np.pi * 500 / 24_000) * np.sqrt(2)
-        return turn
 
 
 def test_a_reaction_comes_when_the_agent_has_spoken_and_the_session_ends_after_it():

@@ -12,12 +12,12 @@ import soundfile
 
 from interplay.bench.cli import TASKS
 from interplay.bench.people import RecordedCast, SyntheticCast, Unspoken, load_casts
-from interplay.bench.runner import Player, agent_voice
+from interplay.bench.runner import Player
 from interplay.cli import main
 from interplay.core.types import BadInput
 from interplay.foreground.silent import SilentForeground
 from interplay.training.espeak import SyntheticVoice, engine
-from tests.bench_oracle import ITEM_TASKS, Oracle, item_task
+from tests.bench_oracle import ITEM_TASKS, Oracle, Tone, item_task
 
 # What nobody may reach by saying nothing: task -> (metric, value of the ideal listener, better is higher).
 MUST_NOT_SLEEP = {
@@ -43,8 +43,8 @@ def test_an_ideal_listener_passes_every_item_and_a_silent_one_does_not(name):
     ideal, silent = [], []
     for number in range(len(task.categories)):
         item = task.item(cast, 5, number)
-        ideal.append(task.perform(item, Player(Oracle(item), agent_voice(0))))
-        silent.append(task.perform(item, Player(SilentForeground(), agent_voice(0))))
+        ideal.append(task.perform(item, Player(Oracle(item), Tone())))
+        silent.append(task.perform(item, Player(SilentForeground(), Tone())))
     assert all(row["right"] for row in ideal), [row for row in ideal if not row["right"]]
     metric, best = MUST_NOT_SLEEP[name]
     metrics, intervals = task.summarise(ideal)
@@ -72,7 +72,7 @@ def test_an_eager_agent_fails_where_it_should_have_waited():
         rows = []
         for number in range(len(task.categories)):
             item = task.item(SyntheticCast(), 1, number)
-            rows.append(task.perform(item, Player(Chatterbox(item), agent_voice(0))))
+            rows.append(task.perform(item, Player(Chatterbox(item), Tone())))
         assert task.summarise(rows)[0][metric] == worst
 
 
@@ -89,7 +89,7 @@ def test_an_agent_that_talks_on_did_not_stop():
     rows = []
     for number in range(4):
         item = task.item(SyntheticCast(), 2, number)
-        rows.append(task.perform(item, Player(Deaf(item), agent_voice(0))))
+        rows.append(task.perform(item, Player(Deaf(item), Tone())))
     assert all(row["spoke"] for row in rows) and not any(row["right"] for row in rows)
 
 
@@ -142,7 +142,7 @@ def test_where_no_recording_sets_the_agent_talking_the_person_types(recordings):
     (cast,), _ = load_casts([recordings], None)
     item = task.item(cast, 0, 0)
     assert item.typed and not item.words and item.reaction is not None
-    assert task.perform(item, Player(Oracle(item), agent_voice(0)))["right"]
+    assert task.perform(item, Player(Oracle(item), Tone()))["right"]
 
 
 def test_a_folder_that_is_none_is_told(tmp_path):
@@ -157,14 +157,14 @@ def test_a_folder_that_is_none_is_told(tmp_path):
 
 def test_the_command_writes_what_other_tools_read(tmp_path, recordings):
     out = tmp_path / "b.json"
-    arguments = ["timespeak", "hearing", "step", "long_session", "--n", "3", "--option", "minutes=1.5"]
-    arguments += ["--option", "edge=0.5", "--data", str(recordings), "--held-out", "two"]
+    arguments = ["timespeak", "hearing", "step", "long_session", "--n", "4", "--option", "minutes=1"]
+    arguments += ["--option", "edge=0.4", "--data", str(recordings), "--held-out", "two"]
     with pytest.raises(SystemExit) as done:
         main(["bench", *arguments, "--foreground", "silent", "--json", str(out), "--report", str(tmp_path / "r")])
     assert done.value.code in (0, None)
     document = json.loads(out.read_text())
     tasks = document["tasks"]
-    assert tasks["timespeak"]["metrics"]["macro_accuracy"] == 0 and tasks["timespeak"]["n"] == 3
+    assert tasks["timespeak"]["metrics"]["macro_accuracy"] == 0 and tasks["timespeak"]["n"] == 4
     assert tasks["timespeak"]["metrics"]["macro_accuracy_natural"] == 0
     assert tasks["timespeak"]["categories"]["every"]["n"] == 1
     assert tasks["hearing"]["metrics"]["wer_clean"] == 100  # who hears nothing misses every word

@@ -129,12 +129,11 @@ def episode(cast: Cast, seed: str, kind: str) -> Item:
 
 def session(setup: Setup, number: int, live: Player | None = None) -> tuple[list[Row], Row]:
     """One long session: a row per episode of its edges, and one of the session's own figures."""
-    live = live or player(setup.mind, setup.seed)
-    cast = casts(setup)[0][0]
     seconds, edge = 60 * setup.number("minutes", 120.0, least=1.0), 60 * setup.number("edge", 5.0, least=0.2)
     if 2 * edge > seconds:
         raise BadInput("long_session: --option minutes is at least twice --option edge")
-    stage = LongStage(cast, f"long/{setup.seed}/{number}", seconds, edge, setup.advance)
+    live = live or player(setup.mind, setup.seed)
+    stage = LongStage(casts(setup)[0][0], f"long/{setup.seed}/{number}", seconds, edge, setup.advance)
     asyncio.run(live.live(stage))
     rows = []
     for first, last in zip(*stage.episodes, strict=True):

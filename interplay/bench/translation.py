@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from interplay.bench.families import TO_ENGLISH, TO_SPANISH
 from interplay.bench.item import Beat, Item, Tape
@@ -14,10 +15,10 @@ from interplay.bench.stats import bootstrap, median, median_interval
 from interplay.bench.wording import SPELLED, write_sentence
 from interplay.bench.wording import TO_ENGLISH as ENGLISH
 from interplay.bench.wording import TO_SPANISH as SPANISH
-from interplay.training.espeak import SyntheticVoice, engine
+from interplay.training.espeak import engine, spanish_voice
 
 WINDOW_S = (-0.2, 5.0)  # around the end of the word that is translated
-SPANISH_ACCENTS = ("roa/es", "roa/es-419")
+PACE = (90, 130)  # words a minute: somebody who is interpreted leaves the interpreter time
 
 
 def make(category: str, rng: random.Random, cast: Cast) -> Item:
@@ -26,6 +27,8 @@ def make(category: str, rng: random.Random, cast: Cast) -> Item:
     tape, person = Tape(rng, rng.uniform(0.2, 1.0)), cast.person(rng)
     request, _ = person.ask(TO_SPANISH if category == "to_spanish" else TO_ENGLISH, rng)
     tape.say(request)
+    if isinstance(person, SyntheticPerson):
+        person = SyntheticPerson(replace(person.voice, rate=rng.randint(*PACE)))
     due: list[tuple[str, float]] = []
     for _ in range(rng.randint(2, 3)):
         if category == "to_english":
@@ -48,11 +51,7 @@ def make(category: str, rng: random.Random, cast: Cast) -> Item:
 def speak_spanish(english: list[str], person: SyntheticPerson, rng: random.Random) -> Utterance:
     """The Spanish for a sentence by the same synthetic speaker; the words come back in plain letters."""
     plain = [SPANISH[word] for word in english]
-    voice = person.voice
-    spanish = SyntheticVoice(
-        rng.choice(SPANISH_ACCENTS), voice.variant, min(voice.rate, 170), voice.pitch, voice.pitch_range
-    )  # fmt: skip
-    audio, timed = engine().speak(" ".join(SPELLED[word] for word in plain), spanish)
+    audio, timed = engine().speak(" ".join(SPELLED[word] for word in plain), spanish_voice(person.voice, rng))
     words = tuple((word, end) for word, (_, end) in zip(plain, timed, strict=True))
     return Utterance(level(audio), words, person.name)
 
