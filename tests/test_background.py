@@ -100,7 +100,7 @@ async def test_concurrent_delegations_are_kept_apart() -> None:
     says = [(1.0, "when does the next train leave"), (4.2, "who built the lantern tower")]
     talk = await converse(says, BackgroundRoom(mind), seconds=20)
     said = talk.said()
-    assert "You asked who built the lantern tower: It was Maria Keller." in said
+    assert "You asked: who built the lantern tower. It was Maria Keller." in said
     assert said.index("Maria") < said.index("At nine.") and talk.states() == {"d1": "delivered", "d2": "delivered"}
     spoken = {id: [r["text"] for r in talk.records("agent", "said") if r.get("of") == id] for id in ("d1", "d2")}
     assert spoken["d1"] == ["At", "nine."] and spoken["d2"][-3:] == ["was", "Maria", "Keller."]
@@ -346,7 +346,7 @@ def test_a_late_result_is_judged_by_what_was_said_meanwhile() -> None:
     assert judge(delegation, "Paris.", 12.0, []).use == "speak"
     assert judge(delegation, "Paris.", 14.0, [Line(12.0, "user", "oh it is paris of course", 13.0)]).use == "context"
     assert judge(delegation, "Paris.", 14.0, [Line(12.0, "user", "is it paris", 13.0)]).use == "speak"
-    assert judge(delegation, "Paris.", 30.0, [chatter]).preface == "You asked what is the capital of france:"
+    assert judge(delegation, "Paris.", 30.0, [chatter]).preface == "You asked: what is the capital of france."
     assert judge(delegation, "Paris.", 130.0, [chatter]).use == "context"
     assert judge(delegation, "Paris.", 130.0, []).use == "speak"
     assert judge(delegation, "Paris.", 12.0, [], others=1).preface

@@ -71,11 +71,9 @@ class Delegator:
         complete = is_complete(text) or classify(text) in SHORT
         ended = bool(ended) and (complete or since >= PATIENCE_TURNS)
         if heard and moment.reading and self._interrupts(text):
-            return (
-                Decision((Action("yield", {"reason": "interrupted"}),))
-                if not ended
-                else self._end(text, moment, cut=True)
-            )
+            if ended:
+                return self._end(text, moment, cut=True)
+            return Decision((Action("yield", {"reason": "interrupted"}),))
         if ended and self._urgent(text):
             return self._end(text, moment)
         if since >= (GAP_TURNS if complete else PATIENCE_TURNS):
@@ -110,7 +108,7 @@ class Delegator:
             self._words, self._asked = [], ""
         decision = decision or Decision()
         if cut:
-            stop = Action("yield", {"reason": "interrupted"})
+            stop = next((a for a in decision.actions if a.kind == "yield"), Action("yield", {"reason": "interrupted"}))
             decision = Decision((stop, *(a for a in decision.actions if a.kind != "yield")), decision.say)
         return decision
 

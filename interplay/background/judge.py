@@ -76,7 +76,7 @@ def judge(delegation: Delegation, text: str, now: float, since: Iterable[Line], 
 
 def preface(question: str, text: str) -> str:
     """Words that say what an answer answers; "" if it says so itself."""
-    return "" if content_words(question) <= content_words(text) else f"You asked {plain(question)}:"
+    return "" if content_words(question) <= content_words(text) else f"You asked: {plain(question)}."
 
 
 def _key(text: str, question: str) -> frozenset[str]:
