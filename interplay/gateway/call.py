@@ -16,7 +16,7 @@ from interplay.gateway.faults import Fault
 from interplay.gateway.images import has_images
 from interplay.gateway.providers import Provider, Wire
 from interplay.gateway.wires import chat, messages, responses
-from interplay.gateway.wires.base import Json, Piece, Writer, text_of
+from interplay.gateway.wires.base import Json, Writer, text_of
 
 CHARS_PER_TOKEN = 4  # of English, for estimates; what the provider reports replaces them
 IMAGE_TOKENS = 800
@@ -83,8 +83,7 @@ class Call:
             made = chat.continuation(self.chat, said) if said else self.chat
             body = {**made, "model": target.model}
             if wire == "messages":
-                model = catalog.models.get(target.id)
-                body = messages.from_chat(body, min(model.output, 8192) if model else 0)
+                body = messages.from_chat(body, min(catalog.find(target.id).output, 8192))
             elif wire == "responses":
                 raise Fault("modality", "a continuation over the responses protocol")
         if wire == "chat" and body.get("stream"):
@@ -152,10 +151,6 @@ def texts(wire: Wire, body: Json) -> list[tuple[Json, str]]:
         if isinstance(block, dict) and isinstance(block.get("text"), str):
             found.append((block, "text"))
     return found
-
-
-def said_pieces(pieces: list[Piece]) -> str:
-    return "".join(piece.text for piece in pieces)
 
 
 def private_copy(body: Json) -> Json:

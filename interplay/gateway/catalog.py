@@ -5,10 +5,9 @@ Two sources are joined: `interplay/data/models.tsv` (context, modalities) and ge
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +50,30 @@ class Model:
 
 
 class Catalog:
-    """Every model that the tables know, by `provider/model`."""
+    """Every model that the tables know, by `provider/model`. What a lookup does not need is not computed."""
 
     def __init__(self, providers: Providers | None = None) -> None:
         self.providers = providers or Providers()
+        self._found: dict[str, Model] = {}
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """`provider/model` of every model to its bare name."""
+        listed = {key: row[0] for key, row in _rows().items() if key.partition("/")[0] in self.providers}
+        owners = {provider.prices: provider.name for provider in reversed(list(self.providers)) if provider.prices}
+        priced = {
+            f"{owners[owner.id]}/{info.id}": info.id
+            for owner in _price_providers()
+            if owner.id in owners
+            for info in owner.models
+            if not info.deprecated
+        }
+        return {**listed, **priced}
 
     @cached_property
     def models(self) -> dict[str, Model]:
-        return {model.id: model for model in self._load()}
+        """All of them, with prices: takes about a second."""
+        return {key: self._model(key.partition("/")[0], name) for key, name in self.names.items()}
 
     def find(self, reference: str) -> Model:
         """A model by `provider/model`, `provider:model` or the bare name of a model that some provider has.
@@ -66,16 +81,20 @@ class Catalog:
         A known provider may have models that no table lists: those are taken as they are, without price or limits.
         Raises BadInput with the nearest names.
         """
+        if (found := self._found.get(reference)) is not None:
+            return found
         provider, name = self.split(reference)
-        if provider:
-            found = self.models.get(f"{provider}/{name}")
-            return found or Model(provider, name, context=_context(self._price_id(provider), name))
-        owners = [model for model in self.models.values() if model.name == name]
-        if owners:
+        if not provider:
+            owners = [key.partition("/")[0] for key, bare in self.names.items() if bare == reference]
+            if not owners:
+                raise BadInput(self.unknown(reference))
             makers = ("openai", "anthropic", "google", "mistral", "xai", "deepseek", "cohere", "groq")
             rank = {maker: place for place, maker in enumerate(makers)}
-            return min(owners, key=lambda model: (rank.get(model.provider, len(rank)), model.provider))
-        raise BadInput(self.unknown(reference))
+            provider = min(owners, key=lambda owner: (rank.get(owner, len(rank)), owner))
+        found = self._model(provider, name)
+        if len(self._found) < 10_000:  # names come from callers
+            self._found[reference] = found
+        return found
 
     def split(self, reference: str) -> tuple[str, str]:
         """`provider/model` into its halves; provider is "" if the first part names none."""
@@ -88,65 +107,59 @@ class Catalog:
     def unknown(self, reference: str, others: tuple[str, ...] = ()) -> str:
         """The error line for a model that nobody knows, with the nearest names."""
         provider, _, name = reference.partition("/")
-        near = nearest(reference, [*others, *self.models])
+        near = nearest(reference, [*others, *self.names])
         if name and provider not in self.providers and not near:
             return f"unknown provider {provider!r}{did_you_mean(provider, (p.name for p in self.providers))}"
         if not near:
-            names = {model.name: model.id for model in self.models.values()}
-            near = [names[found] for found in nearest(name or reference, names)]
+            bare = {name: key for key, name in self.names.items()}
+            near = [bare[found] for found in nearest(name or reference, bare)]
         hint = f"; did you mean {', '.join(near)}?" if near else "; `interplay gateway models` lists what there is"
         return f"unknown model {reference!r}{hint}"
 
-    def _price_id(self, provider: str) -> str:
-        return self.providers.get(provider).prices if provider in self.providers else ""
+    def _model(self, provider: str, name: str) -> Model:
+        """Everything that the tables say about one model of a known provider."""
+        info = _priced(self.providers.get(provider).prices, name)
+        row = _rows().get(f"{provider}/{name}")
+        if row is None:
+            return _only_priced(provider, name, info)
+        _, kind, context, output, flags = row
+        if kind == "embedding":
+            outputs: tuple[str, ...] = ("vector",)
+        else:
+            outputs = ("text", "audio") if "A" in flags else ("text",)
+        return Model(
+            provider, name, kind, int(context) or _context_of(info), int(output),
+            ("text", *(word for flag, word in _INPUTS.items() if flag in flags)), outputs,
+            tuple(word for flag, word in _FLAGS.items() if flag in flags), *_usd(info), known_inputs=True,
+        )  # fmt: skip
 
-    def _load(self) -> Iterator[Model]:
-        seen: set[str] = set()
-        for line in TABLE.read_text(encoding="utf-8").splitlines():
-            if not line or line.startswith("#"):
-                continue
-            provider, name, kind, context, output, flags = line.split("\t")
-            if provider not in self.providers:
-                continue
-            info = _priced(self._price_id(provider), name)
-            inputs = ("text", *(word for flag, word in _INPUTS.items() if flag in flags))
-            if kind == "embedding":
-                outputs: tuple[str, ...] = ("vector",)
-            else:
-                outputs = ("text", "audio") if "A" in flags else ("text",)
-            can = tuple(word for flag, word in _FLAGS.items() if flag in flags)
-            seen.add(f"{provider}/{name}")
-            yield Model(
-                provider, name, kind, int(context) or _context_of(info), int(output), inputs, outputs, can,
-                *_usd(info), known_inputs=True,
-            )  # fmt: skip
-        yield from self._only_priced(seen)
 
-    def _only_priced(self, seen: set[str]) -> Iterator[Model]:
-        """Models that genai-prices has and the table has not."""
-        owners = {provider.prices: provider.name for provider in reversed(list(self.providers)) if provider.prices}
-        for owner in _price_providers():
-            if (provider := owners.get(owner.id)) is None:
-                continue
-            for info in owner.models:
-                if f"{provider}/{info.id}" in seen or info.deprecated:
-                    continue
-                prices = info.get_prices(datetime.now(UTC))
-                hears = getattr(prices, "input_audio_mtok", None) is not None
-                sees = getattr(prices, "input_image_mtok", None) is not None
-                speaks = getattr(prices, "output_audio_mtok", None) is not None
-                kind = "embedding" if "embed" in info.id else "chat"
-                if "transcribe" in info.id or "whisper" in info.id:
-                    kind = "transcription"
-                elif (getattr(prices, "audio_hours", None) is not None and "live" in info.id) or (
-                    hears and speaks and "realtime" in info.id
-                ):
-                    kind = "realtime"
-                inputs = ("text", *(("image",) if sees else ()), *(("audio",) if hears else ()))
-                yield Model(
-                    provider, info.id, kind, _context_of(info), 0, inputs, ("text", "audio") if speaks else ("text",),
-                    (), *_usd(info),
-                )  # fmt: skip
+def _only_priced(provider: str, name: str, info: Any) -> Model:
+    """A model that genai-prices has and our table has not; or that nobody has."""
+    if info is None:
+        return Model(provider, name)
+    prices = info.get_prices(datetime.now(UTC))
+    hears = getattr(prices, "input_audio_mtok", None) is not None
+    sees = getattr(prices, "input_image_mtok", None) is not None
+    speaks = getattr(prices, "output_audio_mtok", None) is not None
+    kind = "embedding" if "embed" in name else "chat"
+    if "transcribe" in name or "whisper" in name:
+        kind = "transcription"
+    elif (getattr(prices, "audio_hours", None) is not None and "live" in name) or (
+        hears and speaks and "realtime" in name
+    ):
+        kind = "realtime"
+    inputs = ("text", *(("image",) if sees else ()), *(("audio",) if hears else ()))
+    outputs = ("text", "audio") if speaks else ("text",)
+    return Model(provider, name, kind, _context_of(info), 0, inputs, outputs, (), *_usd(info))
+
+
+@cache
+def _rows() -> dict[str, tuple[str, ...]]:
+    """The table: `provider/model` to name, kind, context, output, flags."""
+    lines = TABLE.read_text(encoding="utf-8").splitlines()
+    parts = (line.split("\t") for line in lines if line and not line.startswith("#"))
+    return {f"{row[0]}/{row[1]}": tuple(row[1:]) for row in parts}
 
 
 def _price_providers() -> list[Any]:
@@ -165,10 +178,6 @@ def _priced(provider: str, name: str) -> Any:
 
 def _context_of(info: Any) -> int:
     return (info.context_window or 0) if info is not None else 0
-
-
-def _context(provider: str, name: str) -> int:
-    return _context_of(_priced(provider, name))
 
 
 def _usd(info: Any) -> tuple[float | None, float | None, float | None]:

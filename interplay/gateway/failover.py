@@ -126,7 +126,7 @@ class Carrier:
                         out: list[Piece] = []
                         fresh = 0
                         for piece in batch:
-                            fresh += len(piece.text) + len(piece.reasoning) + sum(len(t.arguments) for t in piece.tools)
+                            fresh += attempt.count(piece)
                             if handed:
                                 piece.raw = b""
                             if piece.usage is not None:
@@ -139,8 +139,7 @@ class Carrier:
                             else:
                                 said.append(piece.text)
                                 await incoming.take(piece, out)
-                        if fresh and not attempt.exact:
-                            attempt.entry.usage(Usage(output_tokens=max(1, fresh // CHARS_PER_TOKEN)), estimated=True)
+                        attempt.write()
                         now = monotonic()
                         if attempt.first_s is None and fresh:
                             attempt.first_s = now - attempt.began
@@ -254,7 +253,8 @@ class _Attempt:
         self._target, self._attempts, self._trace = target, attempts, trace
         self.began = monotonic()
         self.first_s: float | None = None
-        self.exact = False
+        self._exact = self._finished = False
+        self._unwritten = 0  # characters that are not in the ledger yet
         self._health: Health = carrier.board.health(target)
         self.entry: Entry
 
@@ -273,10 +273,28 @@ class _Attempt:
         """Just before the request leaves: what it will cost at least."""
         self.entry.usage(usage, estimated=True)
 
+    def count(self, piece: Piece) -> int:
+        """Characters of a piece, which are remembered for `write`."""
+        fresh = len(piece.text) + len(piece.reasoning)
+        for tool in piece.tools:
+            fresh += len(tool.name) + len(tool.arguments)
+        self._unwritten += fresh
+        self._finished = self._finished or bool(piece.finish)
+        return fresh
+
+    def write(self) -> None:
+        """Before the caller gets them: what was counted goes into the ledger, unless the provider has counted."""
+        if self._unwritten and not self._exact:
+            tokens = max(1, self._unwritten // CHARS_PER_TOKEN)
+            self.entry.usage(Usage(output_tokens=tokens), estimated=True)
+        self._unwritten = 0
+
     def reported(self, piece: Piece) -> None:
+        """The provider's count of what came up to this piece."""
         assert piece.usage is not None
         if piece.finish or not piece.speaks:
-            self.exact = bool(piece.usage.output_tokens) and (bool(piece.finish) or self.first_s is not None)
+            self.write()
+            self._exact = bool(piece.usage.output_tokens) and self._finished
             identity = str((piece.event or {}).get("id") or "")
             self.entry.reported(_with(piece.usage, requests=1), provider_id=identity)
 

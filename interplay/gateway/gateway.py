@@ -47,6 +47,7 @@ class Gateway:
         self.upstream = Upstream(config.limits)
         self.carrier = Carrier(config, self.upstream, Board(prices), ledger)
         self.stale = ""  # why the config file that lies there now could not be taken
+        self._loaded: Config | InterplayError | None = None
         self._direct: dict[str, Route] = {}
         self._watching: asyncio.Task[None] | None = None
         self._closers: list[Callable[[], Any]] = []
@@ -216,10 +217,24 @@ class Gateway:
 
     def reload(self, check: Callable[[Located], None] | None = None) -> bool:
         """Take the config file again if it is good; returns whether it was. The reason it was not is in `stale`."""
-        if self.path is None:
-            return False
+        self._load(check)
+        return self._take()
+
+    def _load(self, check: Callable[[Located], None] | None) -> None:
+        """Read the file; what comes of it waits in `_loaded`."""
+        assert self.path is not None
         try:
-            config = load(self.path, check=check)
+            self._loaded = load(self.path, check=check)
+        except InterplayError as error:
+            self._loaded = error
+
+    def _take(self) -> bool:
+        """Between two calls: the new settings, if they are good."""
+        config = self._loaded
+        try:
+            if isinstance(config, InterplayError):
+                raise config
+            assert config is not None
             self.policy.reload(config.sections)
         except InterplayError as error:
             self.stale = str(error)
@@ -239,7 +254,8 @@ class Gateway:
             await asyncio.sleep(RELOAD_S)
             if (now := _stamp(self.path)) != seen:
                 seen = now
-                self.reload(check)
+                await asyncio.to_thread(self._load, check)
+                self._take()
 
 
 def _stamp(path: Path | None) -> tuple[int, int, int] | None:

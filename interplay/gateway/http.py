@@ -11,7 +11,6 @@ import contextlib
 import ipaddress
 import json
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import aclosing
 from typing import Any
@@ -40,7 +39,6 @@ ENDPOINTS: dict[str, Wire] = {
     "/v1/embeddings": "embeddings",
 }
 OUR_KEY = "ipk_"
-MAX_DEPTH = 200
 
 
 class Refused(InterplayError):
@@ -228,9 +226,9 @@ class GatewayApp:
         common = {"object": "model", "type": "model", "created": 0, "created_at": "1970-01-01T00:00:00Z"}
         rows = [{"id": name, **common, "owned_by": "interplay", "display_name": name} for name in config.routes]
         ready = {provider.name for provider in config.providers if provider.ready() and not provider.keyless}
-        for model in config.catalog.models.values():
-            if model.provider in ready:
-                rows.append({"id": model.id, **common, "owned_by": model.provider, "display_name": model.name})
+        for key, name in config.catalog.names.items() if ready else ():
+            if (provider := key.partition("/")[0]) in ready:
+                rows.append({"id": key, **common, "owned_by": provider, "display_name": name})
         return rows
 
 
@@ -394,12 +392,9 @@ def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host in ("testclient",) and False
+        return False
 
 
 def _header(value: str) -> bytes:
     return "".join(char if " " <= char <= "~" else "?" for char in value).encode()
 
-
-def request_id() -> str:
-    return f"ipg-{uuid.uuid4().hex}"

@@ -167,13 +167,15 @@ class Upstream:
                 data = await content.readany()
                 if not data:
                     break
-                pieces = _read(splitter.feed(data), reader)
+                pieces, fault = _read(splitter.feed(data), reader)
                 if pieces:
                     watch.got()
                     yield pieces
+                if fault is not None:
+                    raise fault
                 watch.check()
             rest = splitter.rest.strip()  # a last event without its blank line
-            if rest and not reader.ended and (pieces := _read([rest], reader)):
+            if rest and not reader.ended and (pieces := _read([rest], reader)[0]):
                 yield pieces
             if not reader.ended:
                 raise Fault("truncated")
@@ -191,13 +193,19 @@ class Upstream:
                 response.close()
 
 
-def _read(blocks: list[bytes], reader: Reader) -> list[Piece]:
+def _read(blocks: list[bytes], reader: Reader) -> tuple[list[Piece], Fault | None]:
+    """The pieces up to the first event that is none, and what is wrong with that."""
     pieces = []
     for block in blocks:
         name, data = data_of(block)
-        if data and (piece := reader.read(name, data)) is not None:
-            pieces.append(piece)
-    return pieces
+        try:
+            if data and (piece := reader.read(name, data)) is not None:
+                pieces.append(piece)
+        except Fault as fault:
+            return pieces, fault
+        except (AttributeError, TypeError, KeyError):
+            return pieces, Fault("garbage", "an event of an unknown form")
+    return pieces, None
 
 
 class _Watch:
