@@ -90,15 +90,28 @@ class Clocked:
 
     # ---- sessions
 
-    def open(self, opening: Opening | None = None, session: str | None = None, *, realtime: bool = True) -> str:
-        """As `Engine.open`; a real-time session is refused early if the clock would not hold. Raises Overloaded."""
-        self._admit(realtime)
+    def open(
+        self,
+        opening: Opening | None = None,
+        session: str | None = None,
+        *,
+        realtime: bool = True,
+        admitted: bool = False,
+    ) -> str:
+        """As `Engine.open`; a real-time session is refused early if the clock would not hold. Raises Overloaded.
+
+        admitted: it was let in elsewhere already, and only comes here because that place is gone.
+        """
+        self._admit(realtime and not admitted)
         name = self.engine.open(opening, session)
         self._lines[name] = _Line(realtime, self.now())
         return name
 
-    def restore(self, data: bytes, session: str | None = None, *, realtime: bool = True) -> tuple[str, dict]:
-        self._admit(realtime)
+    def restore(
+        self, data: bytes, session: str | None = None, *, realtime: bool = True, admitted: bool = False
+    ) -> tuple[str, dict]:
+        """As `Engine.restore`, let in as by `open`."""
+        self._admit(realtime and not admitted)
         name, extra = self.engine.restore(data, session)
         self._lines[name] = _Line(realtime, self.now())
         return name, extra
@@ -241,14 +254,16 @@ class Clocked:
                 )
 
     def health(self) -> dict[str, Any]:
-        """What is true now: `status` ok, or degraded with `problems`; places, load."""
-        problems = self.watch.problems()
+        """What is true now: places, load, and `status`, with `problems`: degraded (late), draining (no new sessions),
+        or broken (on time, with nothing in it)."""
+        broken = self.watch.problems()
+        status = "broken" if broken else "draining" if self.draining else "ok"
+        problems = [*broken]
         if self.admission.miss_rate > 0.01:
             problems.append(f"{self.admission.miss_rate:.1%} of micro-turns were late lately")
-        if self.draining:
-            problems.append("draining")
+            status = "degraded" if status == "ok" else status
         return {
-            "status": "degraded" if problems else "ok",
+            "status": status,
             "problems": problems,
             "sessions": len(self._lines),
             "free": 0 if self.draining else self.engine.free(),

@@ -336,6 +336,25 @@ class Engine:
                 self._chunk(seat, appends[part], list(heard[part]), list(said[part]))
             at += count
 
+    def replay(self, session: str, past: Sequence[tuple[Append, Chosen]]) -> None:
+        """Live again through micro-turns whose results are known, after a restore: consecutive ones at once.
+
+        Raises as `prefill` does.
+        """
+        at = 0
+        while at < len(past):
+            end = at + 1
+            while end < len(past) and past[end][0].turn == past[end - 1][0].turn + 1 and past[end][0].frame is None:
+                end += 1
+            appends, chosen = [a for a, _ in past[at:end]], [c for _, c in past[at:end]]
+            if appends[0].frame is None and appends[0].turn == self.last(session) + 1:
+                self.prefill(session, appends, [c.heard for c in chosen], [c.said for c in chosen])
+            else:
+                for append in appends:
+                    if self.known(append) is None:
+                        self.step([append])
+            at = end
+
     def _chunk(self, seat: Seat, appends: Sequence[Append], heard: list[int], said: list[int]) -> None:
         shape, state, slot = self.audio.shape, self.audio.state, seat.slot
         last, count = int(state["last"][slot]), len(appends)

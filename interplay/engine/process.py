@@ -56,8 +56,8 @@ class Server:
                 head, body = await wire.read(reader)
                 self._answer(head, body, writer)
                 await asyncio.sleep(0)
-        except (asyncio.IncompleteReadError, ConnectionError, EngineError):
-            pass  # gone, or talks nonsense: its sessions wait for it to come back
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError, EngineError):
+            pass  # gone, or talks nonsense, or we end: its sessions wait for it to come back
         finally:
             self.clients -= 1
             self.alone_since = self.clocked.now()

@@ -25,10 +25,11 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class ForegroundSpec:
-    """What a session asks of a foreground when it opens a channel."""
+    """What a session asks of a foreground when it opens a channel. realtime: session seconds are wall seconds."""
 
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    realtime: bool = False
 
 
 class Channel(Protocol):

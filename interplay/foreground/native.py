@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from interplay.core.types import INPUT_SAMPLES, Action, BadInput, MicroTurnIn, MicroTurnOut
+from interplay.core.types import INPUT_SAMPLES, Action, BadInput, MicroTurnIn, MicroTurnOut, Missing
 from interplay.engine.clocked import Clocked
 from interplay.engine.core import Append, Chosen, Engine, Opening
 from interplay.engine.local import LocalEngine
@@ -36,6 +36,8 @@ class Sessions(Protocol):
     async def append(self, append: Append) -> Chosen: ...
 
     async def close(self, session: str) -> None: ...
+
+    async def health(self) -> dict[str, Any]: ...
 
 
 class NativeForeground:
@@ -88,13 +90,26 @@ class NativeForeground:
             await channel.begin(video=False)
         return channel
 
+    async def health(self) -> dict[str, Any]:
+        """What is true of the engine now: `status`, `problems`, places, step times."""
+        return await self.engine.health()
+
+    async def metrics(self) -> bytes:
+        """The engine's figures as Prometheus text; nothing where prometheus_client is not installed."""
+        try:
+            from interplay.engine.metrics import exposition
+
+            return await self.engine.call(exposition) if isinstance(self.engine, LocalEngine) else b""
+        except Missing:
+            return b""
+
 
 class NativeChannel:
     """One live conversation: the dMel of its sound, words that wait to be read, and its session in the engine."""
 
     def __init__(self, foreground: NativeForeground, opening: Opening, spec: ForegroundSpec) -> None:
         self._foreground, self._opening = foreground, opening
-        self._realtime = bool(getattr(spec, "realtime", False))
+        self._realtime = spec.realtime
         self._sound = DMelStream()
         self._reading: deque[int] = deque(maxlen=EVENT_WORDS)
         self._call: deque[str] = deque(maxlen=CALL_WORDS)

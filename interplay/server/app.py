@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,6 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from interplay import __version__
+from interplay.core.types import InterplayError
+from interplay.foreground.base import Foreground
 from interplay.server import wire
 from interplay.server.admission import Seats, host_allowed, origin_allowed
 from interplay.server.agents_api import agent_routes
@@ -26,6 +30,7 @@ from interplay.server.house import House
 log = logging.getLogger("interplay.server")
 
 STATIC = Path(__file__).parent / "static"
+VITALS_S = 5.0  # for the mind to say how it is
 WAITING_ROOM = 32  # sockets that may be open without a session
 SOUND = {".flac": "audio/flac", ".ogg": "audio/ogg", ".wav": "audio/wav", ".mp3": "audio/mpeg"}
 PLAIN_HOST = re.compile(r"[A-Za-z0-9.\-_:\[\]]+")
@@ -40,9 +45,14 @@ def create_app(house: House) -> Starlette:
 
     async def health(_: Request) -> Response:
         sessions = {"taken": house.seats.taken, "limit": house.seats.limit}
-        return JSONResponse(
-            {"status": "ok", "version": __version__, "foreground": house.foreground.name, "sessions": sessions}
-        )
+        told = await vitals(house.foreground)
+        state = {"version": __version__, "foreground": house.foreground.name, "sessions": sessions, **told}
+        return JSONResponse(state, status_code=503 if told["status"] in ("broken", "draining") else 200)
+
+    async def metrics(_: Request) -> Response:
+        figures = getattr(house.foreground, "metrics", None)
+        text = await figures() if figures is not None else b""
+        return Response(text, media_type="text/plain; version=0.0.4")
 
     async def examples(_: Request) -> Response:
         return JSONResponse(list_examples(house.examples))
@@ -70,6 +80,7 @@ def create_app(house: House) -> Starlette:
         routes=[
             Route("/", page),
             Route("/health", health),
+            Route("/metrics", metrics),
             Route("/examples", examples),
             Route("/examples/{file}", example),
             WebSocketRoute("/ws", live),
@@ -79,6 +90,19 @@ def create_app(house: House) -> Starlette:
     )
     app.add_middleware(Guard, hosts=house.hosts)
     return app
+
+
+async def vitals(foreground: Foreground) -> dict[str, Any]:
+    """`status` as the mind itself says, see `Clocked.health`; one that cannot tell counts as well, one that does not
+    answer as broken."""
+    ask = getattr(foreground, "health", None)
+    if ask is None:
+        return {"status": "ok"}
+    try:
+        engine = await asyncio.wait_for(ask(), VITALS_S)
+    except (TimeoutError, InterplayError) as error:
+        return {"status": "broken", "problems": [str(error) or "the engine does not answer"]}
+    return {"status": engine["status"], "problems": engine["problems"], "engine": engine}
 
 
 async def _deny(socket: WebSocket, status: int, code: str, message: str) -> None:
@@ -126,7 +150,7 @@ class Guard:
 
 
 def security_headers(host: str) -> dict[str, str]:
-    """No script, style, picture or connection from anywhere but this server; microphone and camera for this page alone."""
+    """No script, style, picture or connection from elsewhere; microphone and camera for this page alone."""
     policy = {
         "default-src": "'none'",
         "script-src": "'self'",

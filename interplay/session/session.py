@@ -118,7 +118,8 @@ class Session:
         report, began = self.report, perf_counter()
         channel: Channel | None = None
         try:
-            channel = await self.foreground.open(ForegroundSpec(self.options.seed, self.options.foreground))
+            spec = ForegroundSpec(self.options.seed, self.options.foreground, self.clock.realtime)
+            channel = await self.foreground.open(spec)
             self._record_opened()
             if self.depth is not None:
                 self.depth.room.open(self.timeline, self.clock.now)
