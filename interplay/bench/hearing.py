@@ -65,6 +65,7 @@ TASK = ItemTask("hearing", ("sentences",), make, perform, summarise)
 def run(setup: Setup) -> Result:
     """wer_human is the error rate of the column of people, under the name that reports rely on."""
     result = run_items("interplay.bench.hearing:TASK", setup)
+    result.notes["snr_db"] = "none, 15, 10"
     folder = Path(setup.voices.partition(":")[0])
     people = folder.is_dir() and not is_neural(folder)
     source = "wer_clean_human" if "wer_clean_human" in result.metrics else "wer_clean" if people else ""

@@ -192,6 +192,6 @@ def run(setup: Setup) -> Result:
     }
     notes = {
         "minutes": setup.number("minutes", 120.0), "edge_minutes": setup.number("edge", 5.0), "sessions": count,
-        "voices": casts(setup)[1][:1], "seed": setup.seed,
+        "voices": casts(setup)[1][:1],
     }  # fmt: skip
     return Result(len(rows), metrics, {"delta_points": bootstrap(losses)}, notes=notes, rows=rows)

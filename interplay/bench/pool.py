@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from interplay.bench.item import Item
+from interplay.bench.mixing import SNR_DB
 from interplay.bench.people import Cast, SyntheticCast, Unspoken, load_casts
 from interplay.bench.runner import Player, player
 from interplay.bench.task import Result, Setup
@@ -125,7 +126,7 @@ def _rows(job: Job, places: list[tuple[int, int]], setup: Setup) -> Iterator[Row
 
 def collect(task: ItemTask, setup: Setup, names: list[str], rows: list[list[Row]], notes: list[str]) -> Result:
     """Rows of every column as one result: the first column's metrics as they are, the others' with a suffix."""
-    result = Result(setup.n, {}, notes={"voices": notes, "seed": setup.seed})
+    result = Result(setup.n, {}, notes={"voices": notes, "phrasings": "held out of training", "snr_db": SNR_DB})
     for name, found in zip(names, rows, strict=True):
         asked = [row for row in found if "unspoken" not in row]
         missing = sorted({f"{row['category']}: {row['unspoken']}" for row in found if "unspoken" in row})
