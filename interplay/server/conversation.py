@@ -32,6 +32,7 @@ SPEEDUP = 1.5  # of real time: what a page may send for long
 BURST_S = 2.0  # ... and at once, after a hiccup
 FLOOD_S = 120.0  # sound dropped for speed before we stop listening to this page at all
 MESSAGES_PER_S, MESSAGE_BURST = 50.0, 200.0
+PICTURES_PER_S, PICTURE_BURST = 6.0, 10.0  # one for each micro-turn, and what a hiccup holds back
 GOODBYE_S = 2.0
 
 NORMAL, POLICY, TOO_BIG, FAILED, TRY_LATER = 1000, 1008, 1009, 1011, 1013
@@ -80,11 +81,13 @@ async def _session(socket: WebSocket, house: House, hello: wire.Hello) -> None:
     path = house.timeline_dir / f"{name}.jsonl" if house.timeline_dir else None
     try:
         with Timeline(path, memory=house.timeline_records) as timeline:
-            options = SessionOptions(seed=house.seed)
-            session = Session(house.foreground, voice, surface, clock, timeline, options=options)
-            opening = wire.ready(session=name, foreground=house.foreground.name, voice=voice.name)
-            await socket.send_text(wire.dumps(opening))
-            await _live(socket, house, session, surface, hello.rate)
+            async with house.attend(timeline) as visit:
+                options = SessionOptions(seed=house.seed, foreground=visit.options if visit else {})
+                session = Session(house.foreground, voice, surface, clock, timeline, options=options)
+                mind = house.foreground
+                opening = wire.ready(session=name, foreground=mind.name, voice=voice.name, sees=mind.capabilities.sees)
+                await socket.send_text(wire.dumps(opening))
+                await _live(socket, house, session, surface, hello.rate)
     except (WebSocketDisconnect, RuntimeError) as error:
         log.debug("session %s: the page left while it was being opened (%s)", name, error)
     except InterplayError as error:
@@ -142,6 +145,7 @@ async def _receive(socket: WebSocket, house: House, surface: BrowserSurface, rat
     """Everything the page sends. Returns when it leaves; raises WireError when it must."""
     sound = Allowance(rate * SPEEDUP, rate * BURST_S)
     messages = Allowance(MESSAGES_PER_S, MESSAGE_BURST)
+    pictures = Allowance(PICTURES_PER_S, PICTURE_BURST) if house.foreground.capabilities.sees else None
     dropped = 0
     while True:
         try:
@@ -163,18 +167,21 @@ async def _receive(socket: WebSocket, house: House, surface: BrowserSurface, rat
                 raise wire.WireError("too_fast", "sound keeps coming faster than it is spoken")
         elif not messages.spend(1):
             raise wire.WireError("too_many", f"more than {MESSAGES_PER_S:.0f} messages a second")
-        elif not await _obey(socket, surface, message["text"]):
+        elif not await _obey(socket, surface, message["text"], pictures):
             return
 
 
-async def _obey(socket: WebSocket, surface: BrowserSurface, raw: str) -> bool:
-    """One JSON message of the page. False: it said goodbye."""
+async def _obey(socket: WebSocket, surface: BrowserSurface, raw: str, pictures: Allowance | None) -> bool:
+    """One JSON message of the page. False: it said goodbye. pictures: how many are decoded; None: nobody looks."""
     try:
         match wire.parse(raw):
             case wire.Text(text):
                 surface.type(text)
             case wire.Ack(turn):
                 surface.acknowledge(turn)
+            case wire.Frame(jpeg):
+                if pictures is not None and pictures.spend(1):  # one too many is as good as never taken
+                    surface.see(jpeg)
             case wire.Bye():
                 return False
             case wire.Hello():
@@ -183,6 +190,8 @@ async def _obey(socket: WebSocket, surface: BrowserSurface, raw: str) -> bool:
         if error.fatal:
             raise
         await socket.send_text(wire.dumps(wire.error(error.code, error.message)))
+    except InterplayError as error:
+        await socket.send_text(wire.dumps(wire.error("bad_frame", str(error))))
     return True
 
 

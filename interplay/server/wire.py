@@ -6,6 +6,8 @@ page to server 16-bit PCM at the rate that `hello` declared, server to page one 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import struct
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ MIN_RATE, MAX_RATE = 8_000, 192_000
 MAX_JSON_BYTES = 16_384
 MAX_AUDIO_BYTES = 65_536
 MAX_TEXT_CHARS = 2_000
+MAX_JPEG_BYTES = 12_000  # 160 x 120 pixels take about 5 000
 
 SLICE_HEADER = struct.Struct("<II")
 SPEAKING, SILENT, AFTER_GAP = 1, 2, 4
@@ -61,7 +64,14 @@ class Bye:
     """The person pressed end."""
 
 
-PageMessage = Hello | Text | Ack | Bye
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A picture of the person's camera, a whole JPEG file; the newest of a micro-turn is the one that counts."""
+
+    jpeg: bytes
+
+
+PageMessage = Hello | Text | Ack | Frame | Bye
 
 
 def parse(raw: str) -> PageMessage:
@@ -81,9 +91,13 @@ def parse(raw: str) -> PageMessage:
         return Text(text=_text(message))
     if kind == "ack":
         return Ack(turn=_natural(message, "turn"))
+    if kind == "frame":
+        return Frame(jpeg=_jpeg(message))
     if kind == "bye":
         return Bye()
-    raise WireError("unknown_type", f"unknown message type {kind[:40]!r}; known: hello, text, ack, bye", fatal=False)
+    raise WireError(
+        "unknown_type", f"unknown message type {kind[:40]!r}; known: hello, text, ack, frame, bye", fatal=False
+    )
 
 
 def _hello_rate(message: dict[str, Any]) -> int:
@@ -103,6 +117,19 @@ def _text(message: dict[str, Any]) -> str:
     if len(text) > MAX_TEXT_CHARS:
         raise WireError("text_too_long", f"a typed message may have at most {MAX_TEXT_CHARS} characters", fatal=False)
     return text.strip()
+
+
+def _jpeg(message: dict[str, Any]) -> bytes:
+    text = message.get("jpeg")
+    try:
+        data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data.startswith(b"\xff\xd8\xff"):
+        raise WireError("bad_frame", "`jpeg` must be a JPEG file in base64", fatal=False)
+    if len(data) > MAX_JPEG_BYTES:
+        raise WireError("frame_too_large", f"a picture may have at most {MAX_JPEG_BYTES} bytes", fatal=False)
+    return data
 
 
 def _natural(message: dict[str, Any], key: str) -> int:
@@ -132,14 +159,15 @@ def slice_out(turn: int, audio: np.ndarray, *, speaking: bool, after_gap: bool) 
     return header if silent else header + float_to_pcm16(audio)
 
 
-def ready(*, session: str, foreground: str, voice: str) -> dict[str, Any]:
-    """The session has begun; its clock starts now."""
+def ready(*, session: str, foreground: str, voice: str, sees: bool = False) -> dict[str, Any]:
+    """The session has begun; its clock starts now. sees: pictures of a camera are of use."""
     return {
         "type": "ready",
         "version": VERSION,
         "session": session,
         "foreground": foreground,
         "voice": voice,
+        "sees": sees,
         "turn_s": MICRO_TURN_S,
         "rate": OUTPUT_RATE,
     }

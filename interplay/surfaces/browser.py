@@ -16,6 +16,7 @@ import numpy as np
 from interplay.core.audio import Resampler, SliceBuffer, level_db
 from interplay.core.types import INPUT_RATE, INPUT_SAMPLES, Event, InterplayError
 from interplay.session.surface import SurfaceClosed, SurfaceIn, TurnView
+from interplay.surfaces.camera import Camera
 
 RESERVE = INPUT_RATE // 25  # 40 ms held back: network jitter below this costs no sample
 TIGHTEN = INPUT_RATE // 10  # this much waiting for 3 s on end is needless delay: drop it in the next quiet slice
@@ -82,6 +83,7 @@ class BrowserSurface:
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._now = now
         self._started = False
+        self._camera = Camera()
         self._user_db: tuple[int, ...] = ()
         self._slack: deque[int] = deque(maxlen=TIGHTEN_TURNS)
         self._waiting_out: deque[Cell] = deque()
@@ -103,6 +105,10 @@ class BrowserSurface:
     def hear(self, samples: np.ndarray) -> None:
         """float32 (n,) mono at the page's rate."""
         self._waiting_in.push(self._resampler.feed(samples))
+
+    def see(self, jpeg: bytes) -> None:
+        """A picture of the page's camera. Raises BadInput if it is none."""
+        self._camera.show(jpeg)
 
     def type(self, text: str) -> None:
         self._events.append(Event("text", {"text": text}))
@@ -129,7 +135,7 @@ class BrowserSurface:
         self._slack.append(len(self._waiting_in))
         self._tighten(audio)
         self._user_db = envelope(audio)
-        return SurfaceIn(audio, events=events)
+        return SurfaceIn(audio, self._camera.frame(), events)
 
     def _first_slice(self) -> np.ndarray:
         """Sound from before the session is not part of it; the newest 200 ms are, less the reserve."""

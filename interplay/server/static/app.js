@@ -5,6 +5,7 @@ import "./transcript.js";
 import "./gauges.js";
 import "./recordings.js";
 import { AudioGraph } from "./audio.js";
+import { Camera } from "./camera.js";
 import { exampleCells } from "./example.js";
 
 const $ = (selector) => document.querySelector(selector);
@@ -20,6 +21,8 @@ const RENDERED_KEEP = 6000; // blocks of 20 ms of what the speaker really played
 const state = { name: "idle", graph: null, link: null, offset: 0, turns: 0, tries: 0, missing: 0, underruns: 0 };
 // For tests and for the curious in the console: what really reached the speaker.
 window.interplay = { state, tape, rendered: [], playback: null, gaps: [] };
+
+const camera = new Camera($("#preview"), (message) => state.name === "live" && state.link?.postMessage({ type: "send", message }));
 
 const now = () => performance.now() / 1000 - state.offset;
 
@@ -105,6 +108,7 @@ const receive = {
     state.offset = performance.now() / 1000;
     status.show("live", "Live");
     $("#mind").textContent = message.foreground;
+    $("#camera").hidden = !message.sees;
     transcript.clear();
     tape.start(now);
     clock.show(0);
@@ -163,8 +167,29 @@ const receive = {
   },
 };
 
+function cameraOff() {
+  camera.close();
+  $("#camera").setAttribute("aria-pressed", "false");
+  $("#camera").textContent = "Camera";
+}
+
+$("#camera").onclick = async () => {
+  if (camera.on) return cameraOff();
+  try {
+    await camera.open();
+    $("#camera").setAttribute("aria-pressed", "true");
+    $("#camera").textContent = "Camera off";
+  } catch (error) {
+    camera.close();
+    const why = { NotAllowedError: "The camera is blocked for this page.", NotFoundError: "No camera was found." };
+    notice(why[error.name] ?? "The camera could not be opened.", true);
+  }
+};
+
 async function finish(text = "", alarm = false) {
   clearTimeout(state.retry);
+  cameraOff();
+  $("#camera").hidden = true;
   enter("ended");
   state.link?.postMessage({ type: "close" });
   tape.stop();

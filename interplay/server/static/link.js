@@ -59,6 +59,8 @@ self.onmessage = (event) => {
   const message = event.data;
   if (message.type === "open") return open(message);
   if (!socket || socket.readyState !== WebSocket.OPEN) return;
+  // A picture that has to wait is not worth sending: the next one is newer.
+  if (message.message?.type === "frame" && socket.bufferedAmount > MAX_BUFFERED_S * rate * 2) return;
   if (message.type === "send") socket.send(JSON.stringify(message.message));
   if (message.type === "close") {
     socket.send(JSON.stringify({ type: "bye" }));
