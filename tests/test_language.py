@@ -149,3 +149,11 @@ def test_the_vocabulary_is_large_and_covers_all_that_can_be_said():
 def test_a_request_that_cannot_be_written_is_an_error():
     with pytest.raises(ValueError, match="no such request kind"):
         draw("sing", random.Random(0))
+
+
+def test_the_documented_vocabulary_is_the_one_in_use():
+    from pathlib import Path
+
+    from interplay.training.language.__main__ import page
+
+    assert (Path(__file__).parent.parent / "docs" / "english.md").read_text() == page()
