@@ -108,9 +108,10 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection that sees one state of the database."""
-        async with self._told(), self.engine.connect() as connection:
-            yield connection
+        """A connection for statements that stand for themselves: each sees one state of the database."""
+        async with self._told(), self.engine.connect() as plain:
+            # Every statement crosses into the driver's thread several times; a BEGIN would only add to them.
+            yield await plain.execution_options(**({"begin": ""} if self.sqlite else {"isolation_level": "AUTOCOMMIT"}))
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:

@@ -112,6 +112,9 @@ def _plain(node: Node, place: Place, lines: dict[Place, int], found: list[Proble
     if len(place) > MAX_DEPTH:
         found.append(Problem(place[:3], "nested too deeply", _line(node)))
         return None
+    if not node.tag.startswith("tag:yaml.org,2002:") or ":python/" in node.tag:
+        found.append(Problem(place, f"YAML tags ({node.tag[:60]}) are not allowed here", _line(node)))
+        return None
     if isinstance(node, ScalarNode):
         return _scalar(node, place, found)
     if isinstance(node, SequenceNode):

@@ -29,6 +29,7 @@ from interplay.core.types import BadInput, InterplayError
 log = logging.getLogger("interplay.agents")
 
 CORE_ITEMS = 48  # of each block: more than any prefix holds; the rest is there to be searched and listed
+PREFIX_ITEMS = 16  # no more than that have room in 48 words
 SUMMARIES = 3
 MODEL_S = 60.0
 CRASHED_S = 30.0
@@ -88,20 +89,20 @@ class Memory:
 
     # what a session begins with
 
-    async def core(self) -> list[Item]:
-        """Open items of every block: facts and promises newest first, reminders soonest first."""
+    async def core(self, limit: int = CORE_ITEMS) -> list[Item]:
+        """Open items, at most `limit` of every block: facts and promises newest first, reminders soonest first."""
         async with self.scope.read() as scoped:
-            return await _core(scoped)
+            return [_item(row) for row in await scoped.core(limit)]
 
     async def prefix(self, *, now: datetime | None = None, limit: int = MAX_WORDS) -> tuple[str, ...]:
         """The foreground's prefix: at most `limit` words of instructions, facts, reminders and promises."""
-        return foreground_words(self.relationship.agent.spec.instructions.foreground, await self.core(),
-                                self._local(now), limit)  # fmt: skip
+        instructions = self.relationship.agent.spec.instructions.foreground
+        return foreground_words(instructions, await self.core(PREFIX_ITEMS), self._local(now), limit)
 
     async def background_context(self, *, now: datetime | None = None) -> str:
         """The same for the background: all core items with their dates, and what the last sessions were about."""
         async with self.scope.read() as scoped:
-            core = await _core(scoped)
+            core = [_item(row) for row in await scoped.core(CORE_ITEMS)]
             recent = await scoped.select(
                 sessions, sessions.c.summary != "", order=(sessions.c.started.desc(),), limit=SUMMARIES
             )
@@ -209,7 +210,7 @@ class Memory:
     async def add_lines(self, session: str, started: datetime, new: Sequence[Line]) -> None:
         """Put lines into the archive, and note that the session is alive."""
         rows = [
-            {"session_id": session, "who": line.who, "t": line.t, "at": shifted(started, line.t), "text": line.text}
+            {"session_id": session, "who": line.who, "at_s": line.t, "at": shifted(started, line.t), "text": line.text}
             for line in new
         ]
         async with self.scope.write() as scoped:
@@ -227,9 +228,9 @@ class Memory:
             left = await scoped.select(sessions, *where, order=(sessions.c.started,), limit=RECOVERED)
         for row in left:
             async with self.scope.read() as scoped:
-                rows = await scoped.select(lines, lines.c.session_id == row.id, order=(lines.c.t,))
-            transcript = Transcript([Line(line.who, line.t, line.t, line.text) for line in rows])
-            transcript.seconds = max((line.t for line in rows), default=0.0)
+                rows = await scoped.select(lines, lines.c.session_id == row.id, order=(lines.c.at_s,))
+            transcript = Transcript([Line(line.who, line.at_s, line.at_s, line.text) for line in rows])
+            transcript.seconds = max((line.at_s for line in rows), default=0.0)
             await self.conclude(row.id, transcript, row.started)
         return len(left)
 
@@ -301,17 +302,6 @@ class Memory:
         return (now or datetime.now(UTC)).astimezone(self.zone)
 
 
-async def _core(scoped: Scoped) -> list[Item]:
-    """At most CORE_ITEMS of each block, by the index alone: it does not matter how many there are."""
-    found: list[Item] = []
-    for block in BLOCKS:
-        order = (items.c.due.asc(), items.c.updated.desc()) if block == "reminder" else (items.c.updated.desc(),)
-        where = (items.c.status == OPEN, items.c.block == block)
-        rows = await scoped.select(items, *where, order=order, limit=CORE_ITEMS)
-        found += [_item(row) for row in rows]
-    return found
-
-
 async def _put(scoped: Scoped, note: Note, source: str, session: str | None) -> None:
     """Insert or replace by (block, key). A model's guess does not replace what the user corrected by hand."""
     same = (items.c.block == note.block, items.c.key == note.key)
@@ -320,7 +310,7 @@ async def _put(scoped: Scoped, note: Note, source: str, session: str | None) -> 
         return
     now = datetime.now(UTC)
     values = {"text": note.text, "due": note.due, "every_s": note.every_s, "status": OPEN, "source": source,
-              "session_id": session, "t": note.t, "t_end": note.t_end, "updated": now}  # fmt: skip
+              "session_id": session, "at_s": note.t, "end_s": note.t_end, "updated": now}  # fmt: skip
     kept = (items.c.source != "user",) if source == "model" else ()
     if not await scoped.update(items, values, *same, *kept) and not await scoped.count(items, *same):
         row = {"id": secrets.token_hex(4), "block": note.block, "key": note.key, "created": now, **values}
@@ -331,8 +321,8 @@ async def _forget_item(scoped: Scoped, id: str) -> tuple[int, int, int]:
     rows = await scoped.select(items, items.c.id == id)
     gone = 0
     for row in rows:
-        if row.session_id is not None and row.t is not None:
-            spoken = lines.c.t.between(row.t, row.t if row.t_end is None else row.t_end)
+        if row.session_id is not None and row.at_s is not None:
+            spoken = lines.c.at_s.between(row.at_s, row.at_s if row.end_s is None else row.end_s)
             gone += await scoped.delete(lines, lines.c.session_id == row.session_id, spoken)
             await scoped.update(sessions, {"summary": ""}, sessions.c.id == row.session_id)
         # The same may have been said in other sessions, which is why the item alone is not enough.

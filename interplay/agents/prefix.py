@@ -27,9 +27,8 @@ def foreground_words(
     An item is in it whole or not at all: half a promise is another promise.
     """
     told = words(instructions)
-    reserved = len(_remembered(items, now, min(MEMORY_WORDS, limit)))
-    told = told[: limit - reserved]
-    return (*told, *_remembered(items, now, limit - len(told)))
+    known = _remembered(items, now, limit - min(len(told), limit - min(MEMORY_WORDS, limit)))
+    return (*told[: limit - len(known)], *known)
 
 
 def background_text(items: Sequence[Item], summaries: Sequence[tuple[datetime, str]], now: datetime) -> str:
@@ -57,6 +56,8 @@ def _remembered(items: Sequence[Item], now: datetime, limit: int) -> tuple[str, 
     for item in sorted(items, key=lambda item: _urgency(item, now)):
         if item.due is not None and item.every_s is None and now - item.due > STALE:
             continue
+        if len(out) > limit - 3:  # nothing is that short
+            break
         phrase = _phrase(item, now)
         if len(out) + len(phrase) <= limit:
             out += phrase

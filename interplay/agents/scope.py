@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from interplay.agents.database import Database
-from interplay.agents.tables import MEMORY_TABLES, lines
+from interplay.agents.tables import BLOCKS, MEMORY_TABLES, items, lines
 
 SQLITE_MATCH = sa.text(
     "SELECT lines.id, bm25(lines_fts, 0.0, 1.0) AS score FROM lines_fts JOIN lines ON lines.id = lines_fts.rowid "
@@ -54,6 +55,11 @@ class Scoped:
         """Rows of `table` that belong to this relationship and meet the conditions."""
         query = sa.select(table).where(self._mine(table), *where).order_by(*order).limit(limit)
         return list(await self._connection.execute(query))
+
+    async def core(self, limit: int) -> list[Any]:
+        """Open items, at most `limit` of each block, in one statement that the index answers: facts and promises
+        newest first, reminders soonest first. It does not matter how many there are."""
+        return list(await self._connection.execute(_core(limit), {"relationship": self._relationship}))
 
     async def count(self, table: sa.Table, *where: Any) -> int:
         query = sa.select(sa.func.count()).select_from(table).where(self._mine(table), *where)
@@ -98,3 +104,15 @@ class Scoped:
         if table not in MEMORY_TABLES:
             raise ValueError(f"{table.name} does not belong to a relationship")
         return table.c.relationship_id == self._relationship
+
+
+@cache
+def _core(limit: int) -> Any:
+    """Built once: making a statement costs more than running it."""
+    parts = []
+    for block in BLOCKS:
+        order = (items.c.due.asc(), items.c.updated.desc()) if block == "reminder" else (items.c.updated.desc(),)
+        mine = items.c.relationship_id == sa.bindparam("relationship")
+        where = (mine, items.c.status == "open", items.c.block == block)
+        parts.append(sa.select(sa.select(items).where(*where).order_by(*order).limit(limit).subquery()))
+    return sa.union_all(*parts)

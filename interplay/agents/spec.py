@@ -84,15 +84,18 @@ class AgentSpec:
     def __post_init__(self) -> None:
         tools = tuple(ToolSpec(tool) if isinstance(tool, str) else tool for tool in self.tools)
         object.__setattr__(self, "tools", tools)  # a built-in tool may be given by its bare name
-        found = problems(self.to_dict())
+        found = problems(self._plain(keep=("name", "foreground", "background")))
         if found:
             raise SpecError(found)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data (dicts, lists, text, numbers) without what is empty; `from_dict` takes it back."""
+        return self._plain()
+
+    def _plain(self, keep: tuple[str, ...] = ()) -> dict[str, Any]:
         data = asdict(self)
-        data["tools"] = [_pruned(tool) for tool in data["tools"]]
-        return {"name": data.pop("name")} | _pruned(data)
+        data["tools"] = [_pruned(tool, keep) for tool in data["tools"]]
+        return {"name": data.pop("name")} | _pruned(data, keep)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AgentSpec:
@@ -116,12 +119,12 @@ def _tuples(tool: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in tool.items()}
 
 
-def _pruned(data: Mapping[str, Any]) -> dict[str, Any]:
+def _pruned(data: Mapping[str, Any], keep: tuple[str, ...] = ()) -> dict[str, Any]:
     """Without empty texts, lists and mappings, and with lists for tuples: what a person would have written."""
     out: dict[str, Any] = {}
     for key, value in data.items():
-        plain = _pruned(value) if isinstance(value, Mapping) and key != "options" else value
+        plain = _pruned(value, keep) if isinstance(value, Mapping) and key != "options" else value
         plain = list(plain) if isinstance(plain, tuple) else plain
-        if plain not in ("", [], {}, None) and plain is not False:
+        if key in keep or (plain not in ("", [], {}) and plain is not False):
             out[key] = plain
     return out

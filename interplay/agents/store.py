@@ -142,8 +142,11 @@ class AgentStore:
         """What this user and this agent share; begins with the first call. Raises BadInput for no such agent."""
         check_user(user)
         async with self.database.read() as connection:
-            agent = await _current(connection, name)
-            found = await _relationship_id(connection, agent.id, user)
+            met = sa.and_(relationships.c.agent_id == agents.c.id, relationships.c.user_id == user)
+            query = _newest().add_columns(relationships.c.id.label("met")).outerjoin(relationships, met)
+            row = (await connection.execute(query.where(agents.c.name == name))).first()
+            agent = _agent(row) if row is not None else await _current(connection, name)
+            found = row.met if row is not None else None
         if found is None:
             async with self.database.write() as connection:
                 found = await _relationship_id(connection, agent.id, user)  # another session may have begun it

@@ -105,8 +105,8 @@ items = sa.Table(
     sa.Column("status", sa.String(8), nullable=False),  # open, done
     sa.Column("source", sa.String(8), nullable=False),  # plain, model, user, tool
     sa.Column("session_id", sa.String(32), sa.ForeignKey("sessions.id", ondelete="SET NULL")),
-    sa.Column("t", sa.Float),  # session seconds of the words it came from
-    sa.Column("t_end", sa.Float),
+    sa.Column("at_s", sa.Float),  # session seconds of the words it came from
+    sa.Column("end_s", sa.Float),
     sa.Column("created", Moment, nullable=False),
     sa.Column("updated", Moment, nullable=False),
     sa.UniqueConstraint("relationship_id", "block", "key"),
@@ -120,11 +120,11 @@ lines = sa.Table(
     _owner(),
     sa.Column("session_id", sa.String(32), sa.ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False),
     sa.Column("who", sa.String(8), nullable=False),  # user, agent
-    sa.Column("t", sa.Float, nullable=False),
+    sa.Column("at_s", sa.Float, nullable=False),
     sa.Column("at", Moment, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
     sa.Index(None, "relationship_id", "at"),
-    sa.Index(None, "session_id", "t"),
+    sa.Index(None, "session_id", "at_s"),
 )
 
 MEMORY_TABLES = (sessions, items, lines)  # whatever is in here belongs to exactly one relationship

@@ -64,11 +64,11 @@ async def dump_memory(memory: Memory) -> dict[str, list[dict[str, Any]]]:
     return {
         "sessions": [_row(row, "id", "agent_version", "started", "seconds", "summary") for row in told],
         "items": [
-            _row(row, "block", "key", "text", "due", "every_s", "status", "source", "session_id", "t", "t_end",
+            _row(row, "block", "key", "text", "due", "every_s", "status", "source", "session_id", "at_s", "end_s",
                  "created", "updated")
             for row in noted
         ],
-        "lines": [_row(row, "session_id", "who", "t", "at", "text") for row in spoken],
+        "lines": [_row(row, "session_id", "who", "at_s", "at", "text") for row in spoken],
     }  # fmt: skip
 
 
@@ -117,10 +117,10 @@ _KINDS: dict[str, dict[str, tuple[type, ...]]] = {
     "sessions": {"id": (str,), "agent_version": (int,), "started": (str,), "seconds": (int, float), "summary": (str,)},
     "items": {
         "block": (str,), "key": (str,), "text": (str,), "due": (str, type(None)), "every_s": (int, float, type(None)),
-        "status": (str,), "source": (str,), "session_id": (str, type(None)), "t": (int, float, type(None)),
-        "t_end": (int, float, type(None)), "created": (str,), "updated": (str,),
+        "status": (str,), "source": (str,), "session_id": (str, type(None)), "at_s": (int, float, type(None)),
+        "end_s": (int, float, type(None)), "created": (str,), "updated": (str,),
     },
-    "lines": {"session_id": (str,), "who": (str,), "t": (int, float), "at": (str,), "text": (str,)},
+    "lines": {"session_id": (str,), "who": (str,), "at_s": (int, float), "at": (str,), "text": (str,)},
 }  # fmt: skip
 
 

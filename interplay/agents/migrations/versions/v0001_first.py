@@ -87,8 +87,8 @@ def upgrade() -> None:
         sa.Column("status", sa.String(8), nullable=False),
         sa.Column("source", sa.String(8), nullable=False),
         sa.Column("session_id", sa.String(32), sa.ForeignKey("sessions.id", ondelete="SET NULL")),
-        sa.Column("t", sa.Float),
-        sa.Column("t_end", sa.Float),
+        sa.Column("at_s", sa.Float),
+        sa.Column("end_s", sa.Float),
         sa.Column("created", Moment, nullable=False),
         sa.Column("updated", Moment, nullable=False),
         sa.UniqueConstraint("relationship_id", "block", "key"),
@@ -104,12 +104,12 @@ def upgrade() -> None:
         _owner(),
         sa.Column("session_id", sa.String(32), sa.ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False),
         sa.Column("who", sa.String(8), nullable=False),
-        sa.Column("t", sa.Float, nullable=False),
+        sa.Column("at_s", sa.Float, nullable=False),
         sa.Column("at", Moment, nullable=False),
         sa.Column("text", sa.Text, nullable=False),
     )
     op.create_index("ix_lines_relationship_id_at", "lines", ["relationship_id", "at"])
-    op.create_index("ix_lines_session_id_t", "lines", ["session_id", "t"])
+    op.create_index("ix_lines_session_id_at_s", "lines", ["session_id", "at_s"])
     for statement in POSTGRES_SEARCH if op.get_bind().dialect.name == "postgresql" else SQLITE_SEARCH:
         op.execute(statement)
 
