@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from interplay.core.types import BadInput
 from interplay.gateway import serve
@@ -36,13 +36,12 @@ async def port(up: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
     monkeypatch.setenv("INTERPLAY_LEDGER", str(tmp_path / "ledger.db"))
     monkeypatch.setattr(serve, "HEAD_S", 0.3)
     async with await Gateway.open(config(tmp_path / "g.toml", up, "", LIMITS), watch=False) as gateway:
-        settings = uvicorn.Config(GatewayApp(gateway), http=serve.protocol(), ws="none", lifespan="off", port=0,
-                                  log_config=None, access_log=False)  # fmt: skip
-        server = uvicorn.Server(settings)
-        task = asyncio.create_task(server.serve())
+        server = serve.server_of(GatewayApp(gateway))
+        sock = socket.create_server(("127.0.0.1", 0))
+        task = asyncio.create_task(server.serve([sock]))
         while not server.started:
             await asyncio.sleep(0.01)
-        yield server.servers[0].sockets[0].getsockname()[1]
+        yield sock.getsockname()[1]
         server.should_exit = True
         await task
 

@@ -61,6 +61,7 @@ class Gateway:
         from interplay.gateway.policy.gate import Gate
 
         path = Path(path) if path is not None else None
+        seen = _stamp(path)  # before it is read: a change while we open is a change
         config = load(path, check=check) if path is not None else default_config()
         sections = parse(config.sections)
         prices = PriceBook(sections.prices)
@@ -74,7 +75,7 @@ class Gateway:
         gateway = cls(config, gate, book, prices, path=path)
         gateway._closers.append(book.close)
         if path is not None and watch:
-            gateway._watching = asyncio.create_task(gateway._watch(check), name="gateway config")
+            gateway._watching = asyncio.create_task(gateway._watch(check, seen), name="gateway config")
         return gateway
 
     @property
@@ -247,9 +248,8 @@ class Gateway:
         log.info("config taken from %s", self.path)
         return True
 
-    async def _watch(self, check: Callable[[Located], None]) -> None:
+    async def _watch(self, check: Callable[[Located], None], seen: tuple[int, int, int] | None) -> None:
         """Looks at the config file once a second, for ever."""
-        seen = _stamp(self.path)
         while True:
             await asyncio.sleep(RELOAD_S)
             if (now := _stamp(self.path)) != seen:

@@ -73,6 +73,27 @@ def protocol() -> Any:
     return _patient(HttpToolsProtocol)
 
 
+def server_of(app: Any) -> uvicorn.Server:
+    """uvicorn with our limits: no access log, no header that says what we are, no trust in forwarded addresses."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=protocol(),
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=10,
+            backlog=1024,
+            h11_max_incomplete_event_size=HEAD_BYTES,
+        )
+    )
+
+
 async def serve(
     config: str | Path | None, host: str = "127.0.0.1", port: int = 8780, *, hosts: tuple[str, ...] = (),
     ready: Any = None,
@@ -85,23 +106,7 @@ async def serve(
     except OSError as error:
         raise BadInput(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     async with await Gateway.open(config) as gateway:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                GatewayApp(gateway, hosts=hosts),
-                http=protocol(),
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_level="warning",
-                server_header=False,
-                date_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=10,
-                backlog=1024,
-                h11_max_incomplete_event_size=HEAD_BYTES,
-            )
-        )
+        server = server_of(GatewayApp(gateway, hosts=hosts))
         if ready is not None:
             shown = f"[{host}]" if ":" in host else host
             ready(f"http://{shown}:{sock.getsockname()[1]}")
