@@ -110,7 +110,7 @@ class Weights:
         return F.embedding(ids, self.model.words) * (self.config.width**0.5 * (ids > 0)).unsqueeze(-1)
 
     def feedback(self, heard: Tensor, said: Tensor, event: Tensor, marks: Tensor, proactivity: Tensor) -> Tensor:
-        """What words, marks and manners add to the first position of sound. Leading axis (rows,), at least `ROWS`.
+        """What words, marks and manners add to the first position of sound. Leading axis (rows,).
 
         A kind of word that nobody has is left out: it would add zero.
         """
@@ -118,7 +118,7 @@ class Weights:
         x = (proactivity - 0.5).unsqueeze(-1) * model.manner
         for ids, layer in ((heard, model.feed_heard), (said, model.feed_said), (event, model.feed_event)):
             if ids.any():
-                x = x + F.linear(self._look_up(ids), layer.weight)
+                x = x + F.linear(rows4(self._look_up(ids)), layer.weight)[: len(x)]
         if marks.any():
             for i in range(marks.shape[-1]):
                 x = x + marks[:, i : i + 1].to(x.dtype) * model.marks[i]

@@ -240,7 +240,7 @@ class Engine:
             raise OutOfOrder(f"micro-turn {append.turn} has run with another input; roll back first")
         return self._result(seat, append.turn)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, appends: Sequence[Append]) -> list[Chosen]:
         """Run one micro-turn of each of these different sessions, batched. `known` was None for all of them.
 

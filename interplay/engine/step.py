@@ -61,10 +61,11 @@ def step(weights: Weights, shape: Shape, state: State, inputs: StepInputs) -> St
         turned = plain * plan.cos + plain.roll(plan.half_width, -1) * plan.sin
         keys, values = state[f"keys.{number}"], state[f"values.{number}"]
         size = keys.shape[-1]
-        keys.view(-1, size).index_copy_(0, plan.at, turned[1, :rows].reshape(-1, size))
-        values.view(-1, size).index_copy_(0, plan.at, v[:rows].reshape(-1, size))
-        attended = _attend(plan, turned[0, :rows], plain[0, :rows], keys, values)
-        flat = attended.transpose(1, 2).reshape(rows, p, -1)
+        if rows < len(x):
+            turned, plain, v = turned[:, :rows], plain[:, :rows], v[:rows]
+        keys.view(-1, size).index_copy_(0, plan.at, turned[1].reshape(-1, size))
+        values.view(-1, size).index_copy_(0, plan.at, v.reshape(-1, size))
+        flat = _attend(plan, turned[0], plain[0], keys, values).transpose(1, 2).flatten(2)
         if rows < len(x):
             flat = torch.cat([flat, flat[:1].expand(len(x) - rows, -1, -1)])
         x = weights.finish(layer, x, flat)
@@ -76,8 +77,7 @@ def _embed(weights: Weights, shape: Shape, state: State, inputs: StepInputs, pla
     """Positions of the micro-turn, (at least `rows`, positions, width): filled up so that no product has few rows."""
     rows = len(inputs.slots)
     proactivity = state["proactivity"][inputs.slots]
-    fed = (inputs.heard, inputs.said, inputs.event, inputs.marks, proactivity)
-    more = weights.feedback(*(rows4(part) for part in fed))[:rows]
+    more = weights.feedback(inputs.heard, inputs.said, inputs.event, inputs.marks, proactivity)
     bins = inputs.bins
     short = -(-4 // weights.config.positions) - rows
     if short > 0:
@@ -186,26 +186,25 @@ def _attend(plan: _Plan, turned: Tensor, plain: Tensor, keys: Tensor, values: Te
     then be computed lap by lap and sum the same numbers in the same order.
     """
     rows, heads, p, size = turned.shape
-    queries = torch.stack([turned, plain], 2).view(rows * heads, 2 * p, size) if plan.pinned or p < 4 else None
-    if queries is None:
+    if plan.pinned or p < 4:
+        queries = torch.stack([turned, plain], 2).view(rows * heads, 2 * p, size)
+        queries = queries if 2 * p >= 4 else queries.repeat(1, 2, 1)
+    else:
         queries = turned.reshape(rows * heads, p, size)
-    elif 2 * p < 4:
-        queries = queries.repeat(1, 2, 1)
-    keys, values = keys.view(-1, *keys.shape[2:]).transpose(1, 2), values.view(-1, *values.shape[2:])
+    keys, values = keys.flatten(0, 1).transpose(1, 2), values.flatten(0, 1)
     out = []
     for slot, row, count in plan.runs:
-        lines, part = slice(slot * heads, (slot + count) * heads), slice(row, row + count)
-        both = torch.bmm(queries[row * heads : (row + count) * heads], keys[lines])
+        lines, part = slice(slot * heads, (slot + count) * heads), slice(row * heads, (row + count) * heads)
+        both = torch.bmm(queries if count == rows else queries[part], keys[lines])
         scores = both[:, :p]
         if plan.pinned:
             scores = torch.cat([both[:, p : 2 * p, :PREFIX_WORDS], scores[:, :, PREFIX_WORDS:]], 2)
-        share = (scores.view(count, heads, p, -1) + plan.mask[part]).softmax(-1)
-        halves = (share[:, :, None] * plan.half[part]).view(count * heads, 2 * p, -1)
-        if 2 * p < 4:
-            halves = halves.repeat(1, 2, 1)
-        sums = torch.bmm(halves, values[lines])
-        out.append((sums[:, :p] + sums[:, p : 2 * p]).view(count, heads, p, size))
-    return out[0] if len(out) == 1 else torch.cat(out)
+        mask, half = (plan.mask, plan.half) if count == rows else (t[row : row + count] for t in (plan.mask, plan.half))
+        share = (scores.unflatten(0, (count, heads)) + mask).softmax(-1)
+        halves = (share.unsqueeze(2) * half).view(count * heads, 2 * p, -1)
+        sums = torch.bmm(halves if 2 * p >= 4 else halves.repeat(1, 2, 1), values[lines])
+        out.append(sums[:, :p] + sums[:, p : 2 * p])
+    return (out[0] if len(out) == 1 else torch.cat(out)).view(rows, heads, p, size)
 
 
 def _read(
