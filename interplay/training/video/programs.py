@@ -44,7 +44,7 @@ from interplay.training.video.textures import backdrop
 
 OBJECTS = ("bounces", "swings", "turns")
 SPOKEN_S, SPOKEN_WORD_S = 1.2, 0.36  # room for a spoken request: slow speech
-STILL_S = 0.4  # a movement is over when it has not gone on for this long
+STILL_S = 0.2  # a movement is over when it has not gone on for this long
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +188,11 @@ def start_stop(setting: Setting) -> Picture:
     asked: list[Rhythm] = []
     others: list[Rhythm] = []
     time = setting.begin(ask) + rng.uniform(0.2, 2.0)
-    while time < until - 2:
+    while time < until - 3:
         period = math.exp(rng.uniform(math.log(0.6), math.log(2.0)))
-        length = rng.uniform(2.0, 7.0)
-        part = repetitions(rng, time, min(until, time + length), 12, period)
-        if not part.ends or part.ends[-1] - part.starts[0] < 1.5:
+        length = rng.uniform(3.0, 8.0)
+        part = repetitions(rng, time, min(until, time + length), 14, period)
+        if not part.ends or part.ends[-1] - part.starts[0] < 2.5:
             break
         (others if rng.random() < 0.3 else asked).append(part)
         time = part.ends[-1] + rng.uniform(1.2, 4.0)

@@ -1,7 +1,7 @@
 """What is behind the scene: plain walls, patterns, noise with the spectrum of photographs, and real photographs.
 
 Natural images have amplitude spectra that fall as 1/f (Field 1987); noise of that kind has their statistics without
-their content. Real ones are those that scikit-image ships (its data/README.txt names source and licence of each).
+their content. Real ones come with scikit-image, whose `skimage.data` names source and licence of each.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 
 SIZE = 240  # pixels of a backdrop; the camera looks at the middle two thirds of it and drifts
-TRAINING_PHOTOS = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "motorcycle_left.png",
-                   "rocket.jpg")  # fmt: skip
+TRAINING_PHOTOS = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "rocket.jpg")
 HELD_OUT_PHOTOS = ("camera.png", "gravel.png", "hubble_deep_field.jpg")
 TRAINING_KINDS = ("plain", "gradient", "stripes", "noise", "noise", "photo", "photo")
 HELD_OUT_KINDS = ("checks", "noise", "photo")  # noise of spectral slopes that training leaves out
