@@ -158,8 +158,9 @@ class Stage:
 
     def _asked(self, end: float | None) -> float | None:
         """Let the listener hear the request, so that what follows can build on it."""
-        if end is not None:
-            self.run(self.tokens_end())
+        if end is None or self.free_turn > self.turns:
+            return None  # its last word would be heard after the scene's end
+        self.run(self.tokens_end())
         return end
 
     def tokens_end(self) -> float:
