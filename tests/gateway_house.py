@@ -97,10 +97,10 @@ wires = ["messages"]
 
 [times]
 connect_s = 1
-first_s = 1.0
-idle_s = 0.6
-whole_s = 1.0
-deadline_s = 8
+first_s = 3
+idle_s = 1
+whole_s = 3
+deadline_s = 20
 {routes}
 {more}
 """

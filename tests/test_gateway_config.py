@@ -112,6 +112,16 @@ def test_an_address_or_a_key_that_is_missing_is_named(monkeypatch: pytest.Monkey
     assert providers.get("ollama").key() == ""
 
 
+def test_every_provider_with_prices_is_priced_by_its_own_name(catalog: Catalog) -> None:
+    book = PriceBook()
+    priced = {row.name for row in Providers() if row.prices}
+    found = {m.provider for m in catalog.models.values() if m.output_usd and book.price(m.provider, m.name).known}
+    assert len(found) >= 25 and found <= priced
+    for name, model in (("together", "meta-llama/Llama-3.3-70B-Instruct-Turbo"), ("google-native", "gemini-2.5-flash")):
+        assert book.price(name, model).known, name
+    assert book.price("lm-studio", "anything").cost([1] * 13) == 0
+
+
 def test_models_by_name(catalog: Catalog) -> None:
     mini = catalog.find("gpt-4o-mini")
     assert mini.id == "openai/gpt-4o-mini" and mini.context == 128_000 and "image" in mini.inputs

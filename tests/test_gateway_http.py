@@ -70,6 +70,10 @@ def post(body: object, *headers: str, path: str = "/v1/chat/completions") -> byt
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
 
 
+def get(path: str, *headers: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "host: localhost", "connection: close", *headers, "", ""]).encode()
+
+
 def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer else 0
 
@@ -78,6 +82,16 @@ async def test_it_works_at_all(port: int) -> None:
     answer = await raw(port, post(ASK))
     assert status(answer) == 200 and b"ferry" in answer
     assert b"server:" not in answer.lower().split(b"\r\n\r\n")[0]
+
+
+async def test_metrics_and_health(port: int) -> None:
+    await raw(port, post(ASK))
+    async with asyncio.timeout(60):
+        while b'interplay_gateway_attempts_total{agent="default"' not in (await raw(port, get("/metrics"))):
+            await asyncio.sleep(0.1)
+    assert b'"status":"ok"' in await raw(port, get("/health"))
+    assert status(await raw(port, get("/metrics", "x-forwarded-for: 1.2.3.4"))) == 401
+    assert status(await raw(port, get("/v1/nothing"))) == 404
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,12 @@ class GatewayApp:
         if path in ("/health", "/healthz"):
             await reply.json(200, {"status": "ok", "config": self.gateway.stale or "ok"})
             return
+        if path == "/metrics":
+            await self._caller(scope, _headers(scope))
+            metrics = getattr(self.gateway.ledger, "metrics", None)
+            await reply.begin(200, b"text/plain; version=0.0.4; charset=utf-8", {})
+            await reply.end(metrics.text() if metrics is not None else b"")
+            return
         if not path.startswith("/v1/models"):
             raise Refused(404, "not_found", f"no such endpoint; there are {', '.join(ENDPOINTS)} and /v1/models")
         if scope["method"] not in ("GET", "HEAD"):

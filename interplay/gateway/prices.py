@@ -22,6 +22,7 @@ from typing import Any
 
 from interplay.core.types import BadInput, Missing
 from interplay.gateway.contract import PICO, Usage
+from interplay.gateway.providers import price_id
 
 UNITS = tuple(f.name for f in fields(Usage))
 values_of = attrgetter(*UNITS)
@@ -36,7 +37,10 @@ _PRICED_UNITS = (
     *("cache_text_read_tokens", "cache_text_write_tokens", "cache_audio_write_tokens", "input_image_tokens"),
     *("cache_image_read_tokens", "output_image_tokens", "output_reasoning_tokens"),
 )
-FREE_PROVIDERS = frozenset({"local", "native", "ollama", "vllm", "sglang", "llamacpp", "lmstudio", "moshi", "minicpmo"})
+FREE_PROVIDERS = frozenset({
+    "local", "native", "ollama", "vllm", "sglang", "llamacpp", "lmstudio", "lm-studio", "llamafile", "lemonade",
+    "docker-model-runner", "moshi", "minicpmo",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class PriceBook:
                 return self._own[name]
         if provider in FREE_PROVIDERS:
             return FREE
-        found = _find(_ALIASES.get(provider, provider), model)
+        found = _find(_ALIASES.get(provider) or price_id(provider), model)
         if found is None:
             return UNKNOWN
         info, owner = found
