@@ -17,11 +17,12 @@ pytest.importorskip("sqlalchemy")
 from sqlalchemy import event
 
 from interplay.agents.memory import Memory
-from interplay.agents.plain import Extraction, Note
+from interplay.agents.plain import Extraction, Note, extract
 from interplay.agents.store import AgentStore
 from interplay.agents.tables import MEMORY_TABLES
-from interplay.agents.transcript import Transcript
+from interplay.agents.transcript import Line, Transcript
 from interplay.agents.visit import Visit
+from interplay.agents.when import find
 from interplay.agents.writer import ModelWriter, parse_answer
 from interplay.core.timeline import Timeline
 from interplay.core.types import BadInput, InterplayError
@@ -240,9 +241,12 @@ async def test_forgetting_in_postgres_leaves_no_row_alive_or_dead(tmp_path: Path
         session = await memory.close_session(talk(("user", "my dog is called xylophagous"), ("user", "i like wombats")))
         await memory.forget(text="xylophagous")
         async with store.database.read() as connection:
-            dead = "SELECT sum(n_dead_tup) FROM pg_stat_user_tables WHERE relname IN ('lines', 'items')"
-            await connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
-            assert (await connection.exec_driver_sql(dead)).scalar() in (0, None)
+            await connection.exec_driver_sql("CREATE EXTENSION pageinspect")
+            for table in ("lines", "items"):
+                stored = f"SELECT count(*) FROM heap_page_items(get_raw_page('{table}', 0)) WHERE lp_flags = 1"
+                living = f"SELECT count(*) FROM {table}"
+                counts = [(await connection.exec_driver_sql(query)).scalar() for query in (stored, living)]
+                assert counts == [1, 1], table
         assert [hit.text for hit in await memory.search("dog wombat")] == ["i like wombats"]
         assert (await memory.forget(session=session)).sessions == 1 and await memory.list() == []
 
@@ -365,3 +369,57 @@ async def test_two_processes_write_one_sqlite_file(tmp_path: Path) -> None:
 def test_the_postgres_tests_ran_where_they_must() -> None:
     """In CI nothing of this file may be skipped for want of a server."""
     assert not os.environ.get("CI") or os.environ.get("INTERPLAY_TEST_POSTGRES")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("hello my name is anna and i live in oslo", ["name is anna", "lives in oslo"]),
+        ("My name is Jean-Luc Picard. You can call me Jean", ["name is Jean"]),
+        ("call me back tomorrow", []),
+        ("don't call me bob", []),
+        ("what is my name", []),
+        ("is my name anna", []),
+        ("if my name is bob", []),
+        ("she said my name is strange", []),
+        ("i told him my name is bond", []),
+        ("do i live in paris", []),
+        ("i am not allergic to nuts", []),
+        ("my dog is called rex but i don't like cats", ["dog is called rex", "does not like cats"]),
+        ("you remind me of my father", []),
+        ("don't remind me to buy milk", []),
+        ("could you remind me about the dentist on monday", ["the dentist"]),
+        ("i promise to call you back", ["user: call you back"]),
+        ("i will be right back", []),
+    ],
+)
+def test_patterns_take_what_is_said_outright(text: str, kept: list[str]) -> None:
+    spoken = [Line("user", 1.0, 2.0, text)]
+    assert [note.text for note in extract(spoken, DAY, (), ()).notes] == kept
+
+
+@pytest.mark.parametrize(
+    ("phrase", "due"),
+    [
+        ("tomorrow", "2030-03-28T09:00+01:00"),
+        ("tomorrow at half past five", "2030-03-28T17:30+01:00"),
+        ("at five", "2030-03-27T17:00+01:00"),
+        ("at quarter to eight tomorrow", "2030-03-28T07:45+01:00"),
+        ("tonight", "2030-03-27T20:00+01:00"),
+        ("in half an hour", "2030-03-27T15:30+01:00"),
+        ("in twenty five minutes", "2030-03-27T15:25+01:00"),
+        ("in five days", "2030-04-01T15:00+02:00"),  # the same time of day, though the clocks have changed
+        ("in a hundred hours", None),
+        ("in 120 hours", "2030-04-01T16:00+02:00"),
+        ("next week", "2030-04-03T09:00+02:00"),
+        ("on the fifth of may at 9:05 am", "2030-05-05T09:05+02:00"),
+        ("2031-01-31", "2031-01-31T09:00+01:00"),
+        ("on the thirty first of june", None),
+        ("at twenty five o'clock", None),
+    ],
+)
+def test_times_are_absolute(phrase: str, due: str | None) -> None:
+    found = find(f"call anna {phrase}", DAY.astimezone(OSLO))
+    assert found.due == (datetime.fromisoformat(due) if due else None)
+    if found.due is not None:
+        assert found.rest == "call anna"

@@ -57,10 +57,11 @@ _CLAUSES = re.compile(rf"[.!?;\n,]+\s*|\s+(?:and|but|also|so)\s+(?=(?:{_STARTS})
 # What turns a statement into a question, a report or a supposition. Looked for just before the statement.
 _UNSURE = re.compile(
     r"\b(?:if|whether|when|said|says|say|think|thinks|thought|pretend|imagine|suppose|like|did|does|do|should|would|"
-    r"where|who|what|why|how|could|can|was|guess|wish|hope|not|never|told you|tell me)\s+(?:that\s+|is\s+)?$"
+    r"where|who|what|why|how|could|can|was|guess|wish|hope|not|don't|never|told \w+|tell me)\s+(?:that\s+|is\s+)?$"
 )
 _NAME = r"(?P<v>[\w'’-]+(?: [\w'’-]+){0,3})"
 _REST = r"(?P<v>.+)"
+_NO_NAMES = {"back", "later", "again", "tomorrow", "tonight", "soon", "maybe", "anytime", "crazy", "names", "whatever"}
 _KIN = ("wife|husband|partner|girlfriend|boyfriend|daughter|son|mother|mum|mom|father|dad|sister|brother|grandmother|"
         "grandfather|dog|cat|boss|friend|colleague|doctor|teacher")  # fmt: skip
 
@@ -78,13 +79,14 @@ def _fact(pattern: str, key: str, text: str, words: int = 8, *, name: bool = Fal
     return _Fact(re.compile(rf"\b(?:{pattern})", re.IGNORECASE), key, text, words, name)
 
 
-_CALLED = "my name is|my name's|i am called|i'm called|(?:you can )?call me"
+_CALLED = "my name is|my name's|i am called|i'm called"
 _KIN_CALLED = "'s name is| is called| is named|'s called"
 _LIVE = "live|moved to live|am living|moved"
 _TASTE = "like|love|enjoy|prefer|hate|dislike|can't stand"
 
 FACTS = (
     _fact(rf"(?:{_CALLED}) {_NAME}", "name", "name is {v}", 3, name=True),
+    _fact(rf"(?:you can |please )?call me {_NAME}$", "name", "name is {v}", 3, name=True),
     _fact(rf"my (?P<k>{_KIN})(?:{_KIN_CALLED}) {_NAME}", "{k}", "{k} is called {v}", 3, name=True),
     _fact(rf"i (?:now |just )?(?:{_LIVE}) (?:in|to|near) {_REST}", "home", "lives in {v}", 4),
     _fact(rf"(?:i am|i'm|i come) (?:originally )?from {_REST}", "origin", "comes from {v}", 4),
@@ -221,6 +223,8 @@ def _value(text: str, words: int, *, name: bool) -> str:
         if len(kept) >= words or (plain in _STOP and not inside and not opening):
             break
         kept.append(word)
+    if name and kept and kept[0].lower() in _NO_NAMES:
+        return ""
     while kept and kept[-1].lower() in _STOP | {"anymore", "more"}:
         kept.pop()
     if name and len(kept) > 1 and not all(word[:1].isupper() for word in kept):

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from interplay.agents.database import Database
-from interplay.agents.tables import BLOCKS, MEMORY_TABLES, items, lines
+from interplay.agents.tables import BLOCKS, MEMORY_TABLES, items, lines, relationships
 
 SQLITE_MATCH = sa.text(
     "SELECT lines.id, bm25(lines_fts, 0.0, 1.0) AS score FROM lines_fts JOIN lines ON lines.id = lines_fts.rowid "
@@ -40,6 +40,9 @@ class Scope:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Scoped]:
         async with self.database.write() as connection:
+            # SQLite has one writer at a time; on PostgreSQL those of one relationship take turns.
+            mine = sa.select(relationships.c.id).where(relationships.c.id == self.relationship)
+            await connection.execute(mine.with_for_update())
             yield Scoped(connection, self.relationship)
 
 

@@ -86,6 +86,7 @@ class AgentStore:
         expect: the version that was edited; raises BadInput if somebody else was faster.
         """
         async with self.database.write() as connection:
+            await connection.execute(sa.select(agents.c.id).where(agents.c.name == name).with_for_update())
             current = await _current(connection, name)
             if expect is not None and expect != current.version:
                 raise BadInput(f"{name!r} is at version {current.version}, not {expect}; look at it again, then edit")
@@ -149,7 +150,9 @@ class AgentStore:
             found = row.met if row is not None else None
         if found is None:
             async with self.database.write() as connection:
-                found = await _relationship_id(connection, agent.id, user)  # another session may have begun it
+                # Another session may have begun it, or be about to: they take turns at the agent's row.
+                await connection.execute(sa.select(agents.c.id).where(agents.c.id == agent.id).with_for_update())
+                found = await _relationship_id(connection, agent.id, user)
                 if found is None:
                     found = secrets.token_hex(16)
                     row = {"id": found, "agent_id": agent.id, "user_id": user, "created": datetime.now(UTC)}
