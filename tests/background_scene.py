@@ -93,9 +93,10 @@ class Room:
             samples[a:b] += 0.2 * np.sin(np.arange(b - a) * 0.2)[: len(samples[a:b])]
         self.sound = samples.astype(np.float32)
         self.views: list[TurnView] = []
+        self.until: Callable[[], bool] = lambda: False
 
     async def read(self, turn: int) -> SurfaceIn | None:
-        if turn >= self.turns:
+        if turn >= self.turns or self.until():
             return None
         return SurfaceIn(self.sound[turn * INPUT_SAMPLES : (turn + 1) * INPUT_SAMPLES])
 
@@ -168,11 +169,13 @@ async def converse(
     clock: Clock | None = None,
     voice: Voice | None = None,
     noise: float = 0.0,
+    until: Callable[[], bool] | None = None,
 ) -> Talk:
-    """One session. Raises what ended it if that was an error."""
+    """One session of `seconds`, or until `until`. Raises what ended it if that was an error."""
     words = spoken(*says)
     ears = Ears(words, script, delegates=delegates, every=every)
     surface, timeline = Room(words, seconds, noise), Timeline()
+    surface.until = until or surface.until
     session = Session(ears, voice or SilentVoice(), surface, clock or SimulatedClock(), timeline, background=room)
     report = await session.run()
     if report.error is not None:

@@ -10,8 +10,9 @@ from typing import Any
 
 
 class ProviderServer:
-    """script(request, n) -> what to stream for the n-th request: text pieces, ("tool", name, arguments), or seconds to
-    wait. requests: bodies, in order. closed: time.monotonic() at which the client closed a stream before its end.
+    """script(request, n) -> what to stream for the n-th request: text pieces, ("tool", name, arguments), seconds to
+    wait, or None to hang up. requests: bodies, in order. closed: time.monotonic() at which the client
+    closed a stream before its end.
     """
 
     def __init__(self, script: Callable[[dict[str, Any], int], list[Any]]) -> None:
@@ -42,7 +43,7 @@ class ProviderServer:
                     continue
                 self.requests.append(body)
                 await self._stream(body, reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         finally:
             writer.close()
@@ -60,6 +61,8 @@ class ProviderServer:
                     raise ConnectionError("closed by the client")
                 except TimeoutError:
                     continue
+            if part is None:
+                raise ConnectionError("hung up")
             delta: dict[str, Any] = {"role": "assistant"}
             if isinstance(part, str):
                 delta["content"] = part

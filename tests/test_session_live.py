@@ -94,7 +94,7 @@ async def test_a_session_with_reminders_work_and_memory(engine: HibariEngine, tm
         (0.5, "my name is ada"),
         (3.0, "what is seventeen times twenty three"),
         (5.8, "no wait what is seventeen times twenty four"),
-        (14.0, "who founded the garden club"),
+        (14.7, "who founded the garden club"),
         (22.0, "remind me tomorrow to call the bank"),
     ]
     words = record(tmp_path / "in.wav", says, 3.0)
@@ -117,10 +117,10 @@ async def test_a_session_with_reminders_work_and_memory(engine: HibariEngine, tm
         assert of["d2"] == "Seventeen times twenty four is 408." and "Maria Keller in 1987." in of["d3"]
         assert "391" not in talk.said()
 
-        # each question was acknowledged within 0.4 s of its last sound
+        # each question was acknowledged within 0.4 s of its last sound (none of them ends where a reminder is due:
+        # that would go first)
         said = talk.records("agent", "said")
         for start, text in (says[1], says[2], says[3]):
-            end = max(e for s, e, _ in words if start <= s < start + 5 and len(text))
             end = [e for s, e, _ in words if s >= start][len(text.split()) - 1]
             first = next(r["t"] for r in said if r["t"] > end and r.get("of") == "now")
             assert first - end <= 0.4, (text, first - end)

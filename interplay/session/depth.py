@@ -353,7 +353,8 @@ class Depth:
             if reason != "interrupted":
                 for id in list(self._came):  # "stop" before it was spoken: it is not wanted
                     delegation = self.room.delegations[id]
-                    self._held[id] = Held(*[" ".join(delegation.waiting)] * 2, self._now, True)
+                    whole = " ".join(delegation.waiting)
+                    self._held[id] = Held(whole, whole, self._now, True)
                     delegation.waiting.clear()
                     del self._came[id]
             return False

@@ -144,7 +144,7 @@ class Mouth:
     def _feed(self) -> None:
         """Give the voice the next phrase of what is read, one ahead so that it is rendered in time."""
         while self._rest and not self._held and len(self._fed) < PHRASE_WORDS // 2:
-            if self._since_own < (1 if self._rest[0][1] == AT_ONCE else CLEAR_TURNS):
+            if self._rest[0][1] != AT_ONCE and self._since_own < CLEAR_TURNS:
                 return
             phrase: list[tuple[str, str]] = []
             owner = self._rest[0][1]

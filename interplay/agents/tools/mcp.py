@@ -13,7 +13,7 @@ from typing import Any
 from interplay.agents.tools.tool import NAME, Call, Tool, ToolError
 from interplay.core.types import InterplayError, Missing
 
-CONNECT_S = 15.0
+CONNECT_S = 60.0  # a server on stdio may have to be fetched first
 CALL_S = 30.0
 MAX_TOOLS = 64
 MAX_DESCRIPTION = 1_000
