@@ -22,7 +22,7 @@ SERVER = """
 import sys, time, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path = sys.argv[1]
-params.hostname, params.port = "127.0.0.1", int(sys.argv[2])
+params.hostnames, params.port = ["127.0.0.1"], int(sys.argv[2])
 params.n_ctx, params.cpuparams.n_threads, params.n_parallel, params.warmup = 2048, 1, 1, False
 server = xllamacpp.Server(params)
 print("ready", flush=True)

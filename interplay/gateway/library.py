@@ -160,7 +160,7 @@ def _request(body: Json) -> tuple[list[ModelMessage], Any, ModelRequestParameter
             messages.append(_said(message, names))
         else:
             raise Fault("bad_request", f"a message of role {role!r}")
-    settings = ModelSettings()
+    settings = ModelSettings(max_retries=0)  # retrying is ours: we know who else could answer
     for theirs, ours in (("temperature", "temperature"), ("top_p", "top_p"), ("max_tokens", "max_tokens"),
                          ("max_completion_tokens", "max_tokens"), ("seed", "seed"), ("stop", "stop_sequences"),
                          ("presence_penalty", "presence_penalty"), ("frequency_penalty", "frequency_penalty"),
