@@ -324,7 +324,7 @@ async def test_a_secret_never_reaches_log_error_record_or_metric(
     for secret in SECRETS:
         caller = Caller(f"a {secret}", f"u {secret}", f"s {secret}")
         entry = await book.begin(
-            caller, route=secret, provider=f"p{secret}", model=secret, kind="chat", log="full", labels={"x": "y"}
+            caller, route=secret, provider=f"p {secret}", model=secret, kind="chat", log="full", labels={"x": "y"}
         )
         entry.usage(Usage(input_tokens=1), provider_id=f"id {secret}")
         entry.content(request={"authorization": f"Bearer {secret}"}, response=f"key={secret}")

@@ -35,5 +35,9 @@ def load_foreground(name: str = "native", *, checkpoint: str | Path | None = Non
     Raises BadInput for a name that is not known, Missing for parts that are not installed.
     """
     if name not in FOREGROUNDS:
-        raise BadInput(f"unknown foreground {name!r}; known: {', '.join(sorted(FOREGROUNDS))}")
+        from interplay.foreground.realtime import KINDS, load_realtime
+
+        if name.split("/")[0].split(",")[0] in KINDS:  # "openai-realtime/gpt-realtime", or several in order of choice
+            return load_realtime(name)
+        raise BadInput(f"unknown foreground {name!r}; known: {', '.join(sorted([*FOREGROUNDS, *KINDS]))}")
     return FOREGROUNDS[name](Path(checkpoint) if checkpoint is not None else None)

@@ -2,8 +2,9 @@
 
 `python -m interplay.gateway.ledger.truth --calls 10000` starts a provider and a metering worker as processes of their
 own, connected by HTTP, kills the worker with SIGKILL at random moments, starts it again, and compares what the ledger
-recorded with what was served: what the provider took in and the gateway's callers were handed, to the picodollar as
-recovered; and what the provider sent, also what a kill left unread in a socket, after its bill was taken in.
+recorded with what was served: after the provider's bill was taken in, to the picodollar; and before. Before the bill,
+a call that was under way when the process died is uncertain: the provider may have refused it, which the gateway did
+not live to see, or have sent more than was read. Such calls are recorded as recovered; all others must be exact.
 """
 
 from __future__ import annotations
@@ -119,7 +120,10 @@ async def worker(port: int, ledger: str, delivered: str, seed: int) -> None:
 
 
 async def measure(calls: int, seed: int = 0, *, every: int = 500, folder: Path | None = None) -> dict[str, Any]:
-    """Run it. Returns counts and US cents; `ledger_error_cents` is |recorded - served| before any bill was seen.
+    """Run it. Returns counts and US cents.
+
+    `ledger_error_cents`: |recorded - served| after the bill. `uncertain_cents`: the same before it, all of it in calls
+    that a kill cut off; `unread_cents`: what the provider had sent and a killed gateway never read.
 
     every: chunks between two kills, on average.
     """
@@ -198,8 +202,8 @@ async def _compare(
         "served_usd": sum(served.values()) / PICO,
         "recorded_usd": sum(recorded.values()) / PICO,
         "unread_cents": (sum(truth.values()) - sum(served.values())) / PICO * 100,
-        "ledger_error_cents": abs(before) / PICO * 100,
-        "ledger_error_cents_after_bill": abs(billed - sum(truth.values())) / PICO * 100,
+        "uncertain_cents": before / PICO * 100,
+        "ledger_error_cents": abs(billed - sum(truth.values())) / PICO * 100,
     }
 
 

@@ -137,6 +137,8 @@ class Redactor:
         if not _IP_MARK.search(text):
             return
         for match in (*_IP4.finditer(text), *_IP6.finditer(text)):
+            if not any(map(str.isdigit, match.group())):
+                continue  # a::b is an address as well, and more often something else
             try:
                 ipaddress.ip_address(match.group())
             except ValueError:
