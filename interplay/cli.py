@@ -222,6 +222,9 @@ def bench(
         list[str] | None,
         typer.Option("--held-out", metavar="SPEAKER", help="Speakers of --data that count; default: the checkpoint's."),
     ] = None,
+    phrasings: Annotated[
+        str, typer.Option(help='How requests are worded: "known" from training, or "held-out" from it.')
+    ] = "known",
     jobs: Annotated[int, typer.Option("--jobs", help="Processes.")] = 1,
     option: Annotated[
         list[str] | None,
@@ -244,6 +247,7 @@ def bench(
         voices=voices,
         data=data,
         held_out=held_out,
+        phrasings=phrasings,
         jobs=jobs,
         options=option,
         json_path=json_path,

@@ -1,6 +1,7 @@
 """The bench's parts: the judge rewards nothing but what was asked for, the stage does to the line what it says."""
 
 import math
+import random
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from interplay.bench.score import contains, judge, macro, talk
 from interplay.bench.speaking import CUE_WINDOW_S, TIME_WINDOW_S
 from interplay.bench.stage import Echo, Loss
 from interplay.bench.stats import bootstrap, wilson
-from interplay.bench.wording import spoken_number
+from interplay.bench.wording import spoken_number, use_phrasings, write_request
 from interplay.cli import main
 from interplay.core.types import MicroTurnIn, MicroTurnOut
 from interplay.foreground.base import Capabilities, ForegroundSpec
+from interplay.training.language.forms import FORMS
 from tests.bench_oracle import Tone, item_task
 
 
@@ -81,6 +83,17 @@ def test_words_and_numbers():
     assert spoken_number(("seven", "seconds")) == 7 and spoken_number(("no", "idea")) is None
     assert contains(["that", "is", "nine"], ("nine",)) and not contains(["nine", "is"], ("is", "nine"))
     assert talk([("mhm", 1.0), ("hello", 1.2), ("late", 3.0)], 0.5, 2.0) == [("hello", 1.2)]
+
+
+@pytest.mark.parametrize("kind", ["stop", "filler"])
+def test_phrasings_are_those_of_training_or_never_in_it(kind):
+    known, held_out = (set(forms) for forms in FORMS[kind])
+    try:
+        assert {write_request(kind, random.Random(i)) for i in range(60)} <= known
+        use_phrasings("held-out")
+        assert {write_request(kind, random.Random(i)) for i in range(60)} <= held_out
+    finally:
+        use_phrasings("known")
 
 
 def test_speech_is_15_db_above_the_noise():

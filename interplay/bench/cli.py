@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from interplay import __version__
-from interplay.bench.task import Result, Setup, Task
+from interplay.bench.task import PHRASINGS, Result, Setup, Task
 from interplay.core.types import BadInput, InterplayError, Missing
 
 # Task -> where its `run(setup) -> Result` is. Nothing is imported before it is asked for.
@@ -51,6 +51,7 @@ def bench_command(
     voices: str = "held-out",
     data: list[Path] | None = None,
     held_out: list[str] | None = None,
+    phrasings: str = "known",
     jobs: int = 1,
     options: list[str] | None = None,
     json_path: Path | None = None,
@@ -60,7 +61,7 @@ def bench_command(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    base = _setup(foreground, checkpoint, n, seed, voices, data, held_out, jobs, options)
+    base = _setup(foreground, checkpoint, n, seed, voices, data, held_out, phrasings, jobs, options)
     runs = {name: _load(name) for name in tasks}
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:12s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -100,6 +101,7 @@ def _setup(
     voices: str,
     data: list[Path] | None,
     held_out: list[str] | None,
+    phrasings: str,
     jobs: int,
     options: list[str] | None,
 ) -> Setup:
@@ -111,6 +113,8 @@ def _setup(
         raise BadInput(
             f"--voices {voices!r}: held-out, training, none, or FOLDER[:speaker,speaker] with an index.jsonl"
         )
+    if phrasings not in PHRASINGS:
+        raise BadInput(f"--phrasings {phrasings!r}: {' or '.join(PHRASINGS)}")
     for folder in data or ():
         if not folder.is_dir():
             raise BadInput(f"--data {folder}: no such folder; a data folder holds recordings and an index.jsonl")
@@ -119,7 +123,7 @@ def _setup(
         raise BadInput("--option wants NAME=VALUE")
     chosen = tuple(held_out) if held_out else None
     given = {name: value for name, _, value in pairs}
-    return Setup(foreground, checkpoint, n, seed, voices, tuple(data or ()), chosen, jobs, given)
+    return Setup(foreground, checkpoint, n, seed, voices, tuple(data or ()), chosen, phrasings, jobs, given)
 
 
 def _load(name: str) -> Task:
@@ -160,6 +164,7 @@ def _document(setup: Setup, results: dict[str, Result]) -> dict[str, Any]:
         "foreground": setup.mind.name if "mind" in vars(setup) else setup.foreground,
         "checkpoint": str(setup.checkpoint) if setup.checkpoint is not None else None,
         "voices": setup.voices,
+        "phrasings": setup.phrasings,
         "data": [str(folder) for folder in setup.data],
         "seed": setup.seed,
         "tasks": {

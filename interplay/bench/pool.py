@@ -20,6 +20,7 @@ from interplay.bench.mixing import SNR_DB
 from interplay.bench.people import Cast, SyntheticCast, Unspoken, load_casts
 from interplay.bench.runner import Player, player
 from interplay.bench.task import Result, Setup
+from interplay.bench.wording import use_phrasings
 from interplay.core.types import BadInput
 from interplay.foreground.base import Foreground
 
@@ -72,6 +73,7 @@ class Worker:
 
     def __init__(self, job: Job, mind: Foreground | None = None) -> None:
         self.task, self.seed = job.load(), job.setup.seed
+        use_phrasings(job.setup.phrasings)
         self.casts, self.notes = casts(job.setup)
         self.player = player(mind or job.setup.mind, self.seed)
 
@@ -126,7 +128,7 @@ def _rows(job: Job, places: list[tuple[int, int]], setup: Setup) -> Iterator[Row
 
 def collect(task: ItemTask, setup: Setup, names: list[str], rows: list[list[Row]], notes: list[str]) -> Result:
     """Rows of every column as one result: the first column's metrics as they are, the others' with a suffix."""
-    result = Result(setup.n, {}, notes={"voices": notes, "phrasings": "held out of training", "snr_db": SNR_DB})
+    result = Result(setup.n, {}, notes={"voices": notes, "phrasings": setup.phrasings, "snr_db": SNR_DB})
     for name, found in zip(names, rows, strict=True):
         asked = [row for row in found if "unspoken" not in row]
         missing = sorted({f"{row['category']}: {row['unspoken']}" for row in found if "unspoken" in row})

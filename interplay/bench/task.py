@@ -11,6 +11,8 @@ from typing import Any
 from interplay.core.types import BadInput
 from interplay.foreground.base import Foreground
 
+PHRASINGS = ("known", "held-out")
+
 
 @dataclass
 class Setup:
@@ -18,8 +20,9 @@ class Setup:
 
     n: items. voices: `held-out`, `training`, `none` or a data folder: who speaks the items of the first column. data:
     folders of recordings, each kind a column of its own. held_out: the speakers of those folders that count; None means
-    those that the checkpoint says it never met. jobs: processes. options: `--option NAME=VALUE` of a single task.
-    advance(done=1, total=N): call it per finished item; `total` once it is known.
+    those that the checkpoint says it never met. phrasings: `known`, requests worded as in training, or `held-out`.
+    jobs: processes. options: `--option NAME=VALUE` of a single task. advance(done=1, total=N): call it per finished
+    item; `total` once it is known.
     """
 
     foreground: str = "native"
@@ -29,6 +32,7 @@ class Setup:
     voices: str = "held-out"
     data: tuple[Path, ...] = ()
     held_out: tuple[str, ...] | None = None
+    phrasings: str = "known"
     jobs: int = 1
     options: Mapping[str, str] = field(default_factory=dict)
     advance: Callable[..., None] = lambda done=1, total=None: None

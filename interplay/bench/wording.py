@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from interplay.bench.task import PHRASINGS
 from interplay.training import language
 from interplay.training.language import CONTENT, NUMBERS, Request, number_words, parse_request
 from interplay.training.language.spanish import PAIRED_CONTENT, SPELLED, TO_ENGLISH, TO_SPANISH, write_sentence
@@ -21,6 +22,7 @@ __all__ = [
     "number_words",
     "parse_request",
     "spoken_number",
+    "use_phrasings",
     "write_chatter",
     "write_request",
     "write_sentence",
@@ -39,9 +41,20 @@ def spoken_number(words: tuple[str, ...]) -> int | None:
     return None
 
 
+_phrasings = PHRASINGS[0]
+
+
+def use_phrasings(name: str) -> None:
+    """From now on, in this process, requests are worded as training words them (`known`) or never does (`held-out`)."""
+    global _phrasings
+    assert name in PHRASINGS, name
+    _phrasings = name
+
+
 def write_request(kind: str, rng: random.Random, *, seconds: tuple[str, ...] = (), word: str | None = None) -> str:
-    """A request in a sentence that training never sees. kind: a name in the language package's FORMS."""
-    return language.write_request(kind, rng, seconds=seconds, avoid=frozenset(), held_out=True, word=word)
+    """A request in words. kind: a name in the language package's FORMS."""
+    held_out = _phrasings == "held-out"
+    return language.write_request(kind, rng, seconds=seconds, avoid=frozenset(), held_out=held_out, word=word)
 
 
 def write_chatter(rng: random.Random, want: str | None = None) -> str:

@@ -161,7 +161,7 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
             with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=autocast):
                 loss = loss_of(forward, batch, settings, generator)
             loss.backward()
-            share.mean([p.grad for p in model.parameters() if p.grad is not None])
+            share.mean(_gradients(model, share))
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for each in optimizers:
                 each.step()
@@ -181,6 +181,14 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
                 checkpoint.save(run.checkpoint, model, vocabulary, note=note)
             _write(log, progress)
             watch(progress)
+
+
+def _gradients(model: InteractionModel, share: Share) -> list[Tensor]:
+    """All gradients, in the same order on every rank: where only another rank's scenes used a part, zeros."""
+    if share.count > 1:
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+    return [p.grad for p in model.parameters() if p.grad is not None]
 
 
 def _balance(model: InteractionModel, share: Share) -> None:
