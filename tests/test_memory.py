@@ -357,6 +357,18 @@ async def test_a_model_writes_better_and_a_broken_one_costs_nothing(store: Agent
     )
 
 
+async def test_what_is_due_is_not_crowded_out_by_what_is_old(store: AgentStore) -> None:
+    memory = await memory_of(store)
+    for n in range(40):
+        await memory.remember("reminder", f"ancient thing {n}", due=DAY - timedelta(days=20 + n))
+        await memory.remember("reminder", f"undated thing {n}")
+    await memory.remember("reminder", "breathe", every_s=120.0, due=DAY - timedelta(days=30))
+    await memory.remember("reminder", "feed the cat", due=DAY + timedelta(minutes=5))
+    words = " ".join(await memory.prefix(now=DAY))
+    assert "feed the cat" in words and "every two minutes breathe" in words and "ancient" not in words
+    assert len(await memory.list("reminder")) == 82
+
+
 async def test_two_processes_write_one_sqlite_file(tmp_path: Path) -> None:
     url = str(tmp_path / "agents.db")
     async with await AgentStore.open(url) as one, await AgentStore.open(url) as two:

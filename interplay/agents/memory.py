@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 import sqlalchemy as sa
 
 from interplay.agents.plain import MAX_ITEM_CHARS, Extraction, Note, Open, PlainWriter, slug
-from interplay.agents.prefix import MAX_WORDS, background_text, foreground_words
+from interplay.agents.prefix import MAX_WORDS, STALE, background_text, foreground_words
 from interplay.agents.scope import Scope, Scoped
 from interplay.agents.store import AgentStore, Relationship
 from interplay.agents.tables import BLOCKS, items, lines, sessions
@@ -89,20 +89,21 @@ class Memory:
 
     # what a session begins with
 
-    async def core(self, limit: int = CORE_ITEMS) -> list[Item]:
-        """Open items, at most `limit` of every block: facts and promises newest first, reminders soonest first."""
+    async def core(self, limit: int = CORE_ITEMS, *, now: datetime | None = None) -> list[Item]:
+        """What a session begins with, at most `limit` of a kind: facts and promises newest first, reminders soonest
+        first. Reminders that nobody took up for a week are left out; `list` has them."""
         async with self.scope.read() as scoped:
-            return [_item(row) for row in await scoped.core(limit)]
+            return [_item(row) for row in await scoped.core(limit, (now or datetime.now(UTC)) - STALE)]
 
     async def prefix(self, *, now: datetime | None = None, limit: int = MAX_WORDS) -> tuple[str, ...]:
         """The foreground's prefix: at most `limit` words of instructions, facts, reminders and promises."""
         instructions = self.relationship.agent.spec.instructions.foreground
-        return foreground_words(instructions, await self.core(PREFIX_ITEMS), self._local(now), limit)
+        return foreground_words(instructions, await self.core(PREFIX_ITEMS, now=now), self._local(now), limit)
 
     async def background_context(self, *, now: datetime | None = None) -> str:
         """The same for the background: all core items with their dates, and what the last sessions were about."""
         async with self.scope.read() as scoped:
-            core = [_item(row) for row in await scoped.core(CORE_ITEMS)]
+            core = [_item(row) for row in await scoped.core(CORE_ITEMS, (now or datetime.now(UTC)) - STALE)]
             recent = await scoped.select(
                 sessions, sessions.c.summary != "", order=(sessions.c.started.desc(),), limit=SUMMARIES
             )
@@ -257,7 +258,7 @@ class Memory:
     async def conclude(self, session: str, transcript: Transcript, started: datetime) -> None:
         """Write the memory of a session whose lines are in the archive, by pattern; takes milliseconds."""
         local, owed = started.astimezone(self.zone), [text for _, text in transcript.owed.values()]
-        waiting = [Open(item.id, item.block, item.text, item.due) for item in await self.core()]
+        waiting = [Open(item.id, item.block, item.text, item.due) for item in await self.core(now=started)]
         found = await asyncio.to_thread(asyncio.run, PlainWriter().write(transcript.ordered, local, owed, waiting))
         await self._apply(session, found, "plain", transcript.seconds, local)
 
@@ -269,7 +270,7 @@ class Memory:
         if not transcript.lines:
             return
         local, owed = started.astimezone(self.zone), [text for _, text in transcript.owed.values()]
-        waiting = [Open(item.id, item.block, item.text, item.due) for item in await self.core()]
+        waiting = [Open(item.id, item.block, item.text, item.due) for item in await self.core(now=started)]
         try:
             better = await asyncio.wait_for(writer.write(transcript.ordered, local, owed, waiting), MODEL_S)
         except (InterplayError, TimeoutError) as error:

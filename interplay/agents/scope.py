@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from interplay.agents.database import Database
-from interplay.agents.tables import BLOCKS, MEMORY_TABLES, items, lines, relationships
+from interplay.agents.tables import MEMORY_TABLES, items, lines, relationships
 
 SQLITE_MATCH = sa.text(
     "SELECT lines.id, bm25(lines_fts, 0.0, 1.0) AS score FROM lines_fts JOIN lines ON lines.id = lines_fts.rowid "
@@ -59,10 +60,14 @@ class Scoped:
         query = sa.select(table).where(self._mine(table), *where).order_by(*order).limit(limit)
         return list(await self._connection.execute(query))
 
-    async def core(self, limit: int) -> list[Any]:
-        """Open items, at most `limit` of each block, in one statement that the index answers: facts and promises
-        newest first, reminders soonest first. It does not matter how many there are."""
-        return list(await self._connection.execute(_core(limit), {"relationship": self._relationship}))
+    async def core(self, limit: int, horizon: datetime) -> list[Any]:
+        """Open items, at most `limit` of each kind, in one statement: facts and promises newest first; reminders that
+        are due after `horizon`, soonest first, those that repeat, and those without a time.
+
+        Each kind is the beginning of an index, so it does not matter how many there are.
+        """
+        values = {"relationship": self._relationship, "horizon": horizon}
+        return list(await self._connection.execute(_core(limit), values))
 
     async def count(self, table: sa.Table, *where: Any) -> int:
         query = sa.select(sa.func.count()).select_from(table).where(self._mine(table), *where)
@@ -112,10 +117,18 @@ class Scoped:
 @cache
 def _core(limit: int) -> Any:
     """Built once: making a statement costs more than running it."""
+    due = items.c.due >= sa.bindparam("horizon", type_=items.c.due.type)
+    once = items.c.every_s.is_(None)
+    kinds = (
+        ("user", (), items.c.updated.desc()),
+        ("promise", (), items.c.updated.desc()),
+        ("reminder", (due, once), items.c.due),
+        ("reminder", (items.c.due.is_(None), once), items.c.updated.desc()),
+        ("reminder", (items.c.every_s.is_not(None),), items.c.every_s),
+    )
     parts = []
-    for block in BLOCKS:
-        order = (items.c.due.asc(), items.c.updated.desc()) if block == "reminder" else (items.c.updated.desc(),)
+    for block, which, order in kinds:
         mine = items.c.relationship_id == sa.bindparam("relationship")
-        where = (mine, items.c.status == "open", items.c.block == block)
-        parts.append(sa.select(sa.select(items).where(*where).order_by(*order).limit(limit).subquery()))
+        where = (mine, items.c.status == "open", items.c.block == block, *which)
+        parts.append(sa.select(sa.select(items).where(*where).order_by(order).limit(limit).subquery()))
     return sa.union_all(*parts)

@@ -110,7 +110,10 @@ items = sa.Table(
     sa.Column("created", Moment, nullable=False),
     sa.Column("updated", Moment, nullable=False),
     sa.UniqueConstraint("relationship_id", "block", "key"),
+    # One for each way in which a session's first items are chosen; see `Scoped.core`.
     sa.Index(None, "relationship_id", "status", "block", "due", "updated"),
+    sa.Index(None, "relationship_id", "status", "block", "updated"),
+    sa.Index(None, "relationship_id", "status", "block", "every_s"),
 )
 
 lines = sa.Table(

@@ -93,11 +93,9 @@ def upgrade() -> None:
         sa.Column("updated", Moment, nullable=False),
         sa.UniqueConstraint("relationship_id", "block", "key"),
     )
-    op.create_index(
-        "ix_items_relationship_id_status_block_due_updated",
-        "items",
-        ["relationship_id", "status", "block", "due", "updated"],
-    )
+    for last in (["due", "updated"], ["updated"], ["every_s"]):
+        columns = ["relationship_id", "status", "block", *last]
+        op.create_index(f"ix_items_{'_'.join(columns)}", "items", columns)
     op.create_table(
         "lines",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
