@@ -141,7 +141,7 @@ def ratios(rows: list[dict[str, float]]) -> dict[str, float]:
     means = {}
     for name in ("step_ms", "whole_ms", "window_ms"):
         values = np.array([0.0 if name != "step_ms" else rows[0][name], *(row[name] for row in rows)])
-        means[name] = float(np.trapezoid(values, ages) / ages[-1])
+        means[name] = float(((values[1:] + values[:-1]) / 2 * np.diff(ages)).sum() / ages[-1])
     return {
         "ratio": means["whole_ms"] / means["step_ms"],
         "ratio_at_end": rows[-1]["whole_ms"] / rows[-1]["step_ms"],
