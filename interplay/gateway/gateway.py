@@ -56,7 +56,6 @@ class Gateway:
     async def open(cls, path: str | Path | None = None, *, watch: bool = True) -> Gateway:
         """With ledger and policy as the config file says. Raises BadInput, Missing or InterplayError."""
         from interplay.gateway.ledger.book import Book
-        from interplay.gateway.policy.audit import Audit, audit_key
         from interplay.gateway.policy.config import check, ledger_place, parse
         from interplay.gateway.policy.gate import Gate
 
@@ -68,7 +67,7 @@ class Gateway:
         url, folder = ledger_place(sections.ledger)
         book = await Book.open(url, folder=folder, prices=prices)
         try:
-            gate: Any = await Gate.open(book, config.sections, Audit(book.writer, audit_key(book.slots.folder)))
+            gate: Any = await Gate.open(book, config.sections)
         except BaseException:
             await book.close()
             raise
