@@ -22,25 +22,30 @@ def told(narrator, *choices):
 
 def test_typed_words_come_one_per_micro_turn_and_unknown_ones_are_spelled():
     intake = Intake(WORDS)
-    first, marks = intake.take([Event("text", {"text": "Apple, kiwi!"})])
-    assert WORDS.words[first] == "apple" and not any(marks)
-    spelled = [WORDS.words[intake.take([])[0]] for _ in range(len(WORDS.spell("kiwi")))]
+    first = intake.take([Event("text", {"text": "Apple, kiwi!"})])
+    assert WORDS.words[first.event] == "apple" and not any(first.marks)
+    spelled = [WORDS.words[intake.take([]).event] for _ in range(len(WORDS.spell("kiwi")))]
     assert "".join(p[1:] for p in spelled) == "kiwi"
-    assert intake.take([]) == (0, [False] * len(MARKS))
+    assert intake.take([]) == (0, (False,) * len(MARKS), None)
 
 
 def test_marks_hold_for_their_micro_turn():
     intake = Intake(WORDS)
-    marks = intake.take([Event("missing", {"samples": 5}), Event("busy")])[1]
-    assert marks == [mark in ("missing", "busy") for mark in MARKS]
-    assert not any(intake.take([])[1])
+    marks = intake.take([Event("missing", {"samples": 3200}), Event("busy")]).marks
+    assert marks == tuple(mark in ("missing", "busy") for mark in MARKS)
+    assert not any(intake.take([]).marks)
+    assert not any(intake.take([Event("missing", {"samples": 5})]).marks)
+
+
+def test_what_the_voice_read_is_fed_back():
+    assert Intake(WORDS).take([Event("said", {"text": "five apple"})]).said == WORDS.id("apple")
 
 
 def test_a_flood_of_typed_words_is_bounded():
     intake = Intake(WORDS)
     intake.take([Event("text", {"text": "apple " * 10_000})])
     count = 1
-    while intake.take([])[0]:
+    while intake.take([]).event:
         count += 1
     assert count == WAITING_WORDS
 

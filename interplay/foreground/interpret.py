@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from interplay.core.types import Action, Event
+from interplay.core.types import INPUT_SAMPLES, Action, Event
 from interplay.model.config import DECISIONS, MARKS
 from interplay.model.vocabulary import Joiner, Vocabulary, tokens
 
@@ -14,25 +15,42 @@ CALL_WORDS = 24  # a tool call longer than this is dropped
 CALL_END = "over"
 
 
+class Reading(NamedTuple):
+    """Of one micro-turn. event: id of a word of a text event, 0 for none. marks: in the order of MARKS. said: id of the
+    word that the session's voice made audible (a delivered text), None if it only said what the model put out."""
+
+    event: int
+    marks: tuple[bool, ...]
+    said: int | None
+
+
 class Intake:
     """Events of a session as the model reads them: one word per micro-turn, and marks that hold in it.
 
-    `text {text}` and `tool_result {text}` queue words; `missing`, `pending` and `busy` are marks of this micro-turn.
+    `text {text}` and `tool_result {text}` queue words; `said {text}` tells what the voice read; `missing {samples}`,
+    `pending` and `busy` are marks. A slice counts as missing if at least half of it never came.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._waiting: deque[int] = deque(maxlen=WAITING_WORDS)
 
-    def take(self, events: Iterable[Event]) -> tuple[int, list[bool]]:
-        """The id of this micro-turn's event word (0 for none) and its marks, in the order of MARKS."""
-        kinds = set()
+    def take(self, events: Iterable[Event]) -> Reading:
+        """What this micro-turn's events amount to."""
+        marks = dict.fromkeys(MARKS, False)
+        said: int | None = None
         for event in events:
-            kinds.add(event.kind)
+            words = tokens(str(event.data.get("text", "")))
             if event.kind in ("text", "tool_result"):
-                for word in tokens(str(event.data.get("text", ""))):
+                for word in words:
                     self._waiting.extend(self._vocabulary.spell(word))
-        return (self._waiting.popleft() if self._waiting else 0), [mark in kinds for mark in MARKS]
+            elif event.kind == "said" and words:
+                said = self._vocabulary.id(words[-1])  # one word fits; the voice brings about one per micro-turn
+            elif event.kind == "missing":
+                marks["missing"] = int(event.data.get("samples", INPUT_SAMPLES)) >= INPUT_SAMPLES // 2
+            elif event.kind in marks:
+                marks[event.kind] = True
+        return Reading(self._waiting.popleft() if self._waiting else 0, tuple(marks.values()), said)
 
 
 class Narrator:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from interplay.core.types import INPUT_SAMPLES, Action, BadInput, MicroTurnIn, MicroTurnOut, Missing
+from interplay.core.types import BadInput, MicroTurnIn, MicroTurnOut, Missing
 from interplay.engine.clocked import Clocked
 from interplay.engine.core import Append, Chosen, Engine, Opening
 from interplay.engine.local import LocalEngine
 from interplay.foreground.base import Capabilities, ForegroundSpec
+from interplay.foreground.interpret import Intake, Narrator
 from interplay.model import checkpoint as checkpoints
-from interplay.model.config import DECISIONS, MARKS, PREFIX_WORDS
+from interplay.model.config import DECISIONS, PREFIX_WORDS
 from interplay.model.dmel import DMelStream
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import Vocabulary, tokens
@@ -25,7 +25,6 @@ FLOOR = 4  # people at a time that a small machine serves even when it is busy w
 CALL_WORDS = 16  # of a tool call that is being spelled
 SLOTS, VIDEO_SLOTS = 32, 8
 NEVER = -11.0  # bias of a decision that a checkpoint of the first format never learnt to take
-SPOKEN = ("speak", "backchannel")
 
 
 class Sessions(Protocol):
@@ -84,7 +83,7 @@ class NativeForeground:
             raise BadInput(f"proactivity is between 0 and 1, not {proactivity!r}")
         prefix = spec.options.get("prefix", ())
         words = tokens(prefix) if isinstance(prefix, str) else [str(word) for word in prefix]
-        ids = tuple(self.words.id(word) for word in words)[:PREFIX_WORDS]
+        ids = tuple(number for word in words for number in self.words.spell(word))[:PREFIX_WORDS]
         channel = NativeChannel(self, Opening(ids, float(proactivity), float(threshold)), spec)
         if not self.eyes:
             await channel.begin(video=False)
@@ -111,8 +110,7 @@ class NativeChannel:
         self._foreground, self._opening = foreground, opening
         self._realtime = spec.realtime
         self._sound = DMelStream()
-        self._reading: deque[int] = deque(maxlen=EVENT_WORDS)
-        self._call: deque[str] = deque(maxlen=CALL_WORDS)
+        self._intake, self._narrator = Intake(foreground.words), Narrator(foreground.words)
         self._session = ""
         self._turn = -1
 
@@ -131,47 +129,19 @@ class NativeChannel:
             await self.begin(video=turn.frame is not None)
         self._turn = max(self._turn + 1, turn.turn)
         chosen = await self._foreground.engine.append(self._append(turn))
-        words = self._foreground.words
-        heard, said = words.text(chosen.heard), words.text(chosen.said)
-        decision = DECISIONS[chosen.decision]
-        actions: tuple[Action, ...] = ()
-        if decision == "tool":
-            actions = self._spell(said)
-        elif decision not in ("listen", "speak"):
-            actions = (Action(decision, {"word": said} if said else {}),)
-        return MicroTurnOut(turn.turn, None, heard, said if decision in SPOKEN else "", actions)
-
-    def _spell(self, word: str) -> tuple[Action, ...]:
-        """Put a call together from its words, one per micro-turn: name, arguments, then "over"."""
-        if word != "over":
-            self._call.append(word)
-            return ()
-        name, *arguments = [*self._call, ""]
-        self._call.clear()
-        return (Action("tool", {"name": name, "args": arguments[:-1]}),) if name else ()
+        heard, said, actions = self._narrator.tell(chosen.decision, chosen.heard, chosen.said)
+        return MicroTurnOut(turn.turn, None, heard, said, actions)
 
     def _append(self, turn: MicroTurnIn) -> Append:
         """A micro-turn as the model takes it: levels, one word of what there is to read, marks, a frame."""
-        words = self._foreground.words
-        marks = dict.fromkeys(MARKS, False)
-        said: int | None = None
-        for event in turn.events:
-            if event.kind == "text":
-                self._reading.extend(words.id(word) for word in tokens(str(event.data.get("text", ""))))
-            elif event.kind == "said" and (spoken := tokens(str(event.data.get("text", "")))):
-                said = words.id(spoken[-1])  # one word fits; the voice brings about one per micro-turn
-            elif event.kind == "missing":
-                marks["missing"] = int(event.data.get("samples", INPUT_SAMPLES)) >= INPUT_SAMPLES // 2
-            elif event.kind in marks:
-                marks[event.kind] = True
         frame = None
         if turn.frame is not None and self._opening.video:
             from interplay.model.patches import fit
 
             frame = fit(turn.frame)
-        read = self._reading.popleft() if self._reading else 0
+        read = self._intake.take(turn.events)
         bins = self._sound.push(turn.audio)
-        return Append(self._session, self._turn, bins, read, tuple(marks.values()), frame, said)
+        return Append(self._session, self._turn, bins, read.event, read.marks, frame, read.said)
 
     async def close(self) -> None:
         """Give the place back."""
