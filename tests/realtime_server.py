@@ -32,7 +32,8 @@ def pcm(samples: np.ndarray) -> str:
 class Script:
     def __init__(self, script: str, log: Path) -> None:
         self.script, self.log = script, log
-        self.connections = 0
+        self.answering: asyncio.Task[None] | None = None
+        self.response = ""
 
     def note(self, **fields: Any) -> None:
         with self.log.open("a") as file:
@@ -68,13 +69,17 @@ class Script:
                 await say("conversation.item.added", previous_item_id=None, item=event["item"])
                 await say("conversation.item.done", previous_item_id=None, item=event["item"])
             elif event["type"] == "response.create":
-                asyncio.get_running_loop().create_task(self.openai_answer(socket, say, f"resp_t{number}"))
+                self.answering = asyncio.create_task(self.openai_answer(socket, say, f"resp_t{number}"))
             elif event["type"] == "input_audio_buffer.append":
                 heard += len(base64.b64decode(event["audio"])) // 2
                 if heard > 24_000 and not answered:
                     answered = True
                     self.note(kind="audio", samples=heard)
                     await say("input_audio_buffer.speech_started", item_id="item_u", audio_start_ms=0)
+                    if self.answering is not None and not self.answering.done():
+                        self.answering.cancel()  # as the real one does: speech ends the answer under way
+                        over = {"id": self.response, "object": "realtime.response", "status": "cancelled", "output": []}
+                        await say("response.done", response=over)
                     await say("input_audio_buffer.speech_stopped", item_id="item_u", audio_end_ms=900)
                     await say("input_audio_buffer.committed", item_id="item_u", previous_item_id=None)
                     item = {"id": "item_u", "type": "message", "role": "user", "status": "completed", "content": []}
@@ -83,7 +88,7 @@ class Script:
                         "conversation.item.input_audio_transcription.completed", item_id="item_u", content_index=0,
                         transcript="count to six please", usage={"type": "duration", "seconds": 1},
                     )  # fmt: skip
-                    asyncio.get_running_loop().create_task(self.openai_answer(socket, say, "resp_1"))
+                    self.answering = asyncio.create_task(self.openai_answer(socket, say, "resp_1"))
                 if self.script == "barge" and heard > 24_000 * 2.2:
                     self.script = "answer"
                     await say("input_audio_buffer.speech_started", item_id="item_v", audio_start_ms=2000)

@@ -38,6 +38,8 @@ from interplay.foreground.realtime.player import Player
 
 GAP_S = 4.0  # of the user's sound, kept while there is no connection
 HEDGE_S = 0.5  # a connection that takes longer gets a rival
+AVOIDED_S = 4.0  # ... and if the rival has just failed itself, later
+AVOID_S = 10.0
 CONNECT_S = 8.0
 GIVE_UP_S = 20.0
 CHECK_S = 5.0
@@ -158,7 +160,7 @@ class RealtimeChannel:
             while True:
                 reason = await self._live(link, target, metering)
                 lost_at = time.monotonic()
-                self._avoid[target.name] = lost_at + 2.0
+                self._avoid[target.name] = lost_at + AVOID_S
                 self._resume, self._answering = self._answering or self._resume, False
                 self._player.end_answer()
                 self._tell("link_lost", target=target.name, reason=reason)
@@ -324,7 +326,7 @@ class RealtimeChannel:
                     target = waiting.pop(0)
                     running[asyncio.create_task(self._open(target))] = target
                 done, _ = await asyncio.wait(
-                    running, timeout=HEDGE_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                    running, timeout=self._patience(waiting), return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
                     target = running.pop(task)
@@ -336,7 +338,7 @@ class RealtimeChannel:
                         raise error
                     last = error
                     if isinstance(error, LinkLost):
-                        self._avoid[target.name] = time.monotonic() + 2.0
+                        self._avoid[target.name] = time.monotonic() + AVOID_S
                         if error.final:
                             self._dead.add(target.name)
                     else:
@@ -351,6 +353,12 @@ class RealtimeChannel:
                     await link.close()  # it won after all, and too late
                     if metering is not None:
                         await metering.end("another connection was quicker")
+
+    def _patience(self, waiting: Sequence[Target]) -> float | None:
+        """Seconds until the next target in line may try as well: one that has just failed comes late."""
+        if not waiting:
+            return None
+        return AVOIDED_S if self._avoid.get(waiting[0].name, 0.0) > time.monotonic() else HEDGE_S
 
     async def _open(self, target: Target) -> tuple[Link, Metering | None]:
         metering = await self._meter.begin(target) if self._meter is not None else None
