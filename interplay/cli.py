@@ -169,11 +169,15 @@ async def _run(
                 *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
             )
         )
-        options = SessionOptions(seed=seed)
+        options, visit, room = SessionOptions(seed=seed), None, None
         if desk is not None:
             stack.push_async_callback(desk.close)
             visit = await stack.enter_async_context(desk.attend(record, "file"))
             options = SessionOptions(seed=seed, foreground=visit.options if visit else {})
+        if visit is not None or mind.capabilities.delegates:
+            from interplay.session.agent import room_of
+
+            room = await room_of(visit, delegates=mind.capabilities.delegates)
         task = progress.add_task(surface.info.path.name, total=surface.turns_estimate)
 
         def on_turn(view: TurnView) -> None:
@@ -183,7 +187,9 @@ async def _run(
             progress.update(task, completed=view.turn + 1)
 
         surface.on_turn = on_turn
-        report = await Session(mind, voice, surface, SimulatedClock(), record, options=options).run()
+        report = await Session(
+            mind, voice, surface, SimulatedClock(), record, options=options, background=room
+        ).run()
     if record.error is not None:
         typer.echo(f"interplay: {record.error}", err=True)
     if report.error is None:

@@ -159,7 +159,8 @@ def application(
     checkpoint: str | None = None, slots: int = 16, replicas: int = 2, options: dict[str, Any] | None = None
 ) -> serve.Application:
     """The Serve application; also named in deploy/ray.yaml. options: further ones of the deployment."""
-    router = RequestRouterConfig(request_router_class=PlaceRouter, request_routing_stats_period_s=STATS_S)
+    routing: dict[str, Any] = {"request_router_class": PlaceRouter, "request_routing_stats_period_s": STATS_S}
+    router = RequestRouterConfig(**routing)
     settings: dict[str, Any] = {
         "name": "engine",
         "num_replicas": replicas,

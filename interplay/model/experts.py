@@ -21,6 +21,9 @@ BALANCE_RATE = 0.001
 class Experts(nn.Module):
     """`config.experts` SwiGLU feed-forwards of `config.expert_width`, `config.active` of them per position."""
 
+    bias: Tensor
+    load: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, hidden = config.width, config.expert_width

@@ -83,8 +83,12 @@ async def _session(socket: WebSocket, house: House, hello: wire.Hello) -> None:
         with Timeline(path, memory=house.timeline_records) as timeline:
             async with house.attend(timeline) as visit:
                 options = SessionOptions(seed=house.seed, foreground=visit.options if visit else {})
-                session = Session(house.foreground, voice, surface, clock, timeline, options=options)
-                mind = house.foreground
+                mind, room = house.foreground, None
+                if visit is not None or mind.capabilities.delegates:
+                    from interplay.session.agent import room_of  # needs the extras of agents and tools
+
+                    room = await room_of(visit, delegates=mind.capabilities.delegates)
+                session = Session(mind, voice, surface, clock, timeline, options=options, background=room)
                 opening = wire.ready(session=name, foreground=mind.name, voice=voice.name, sees=mind.capabilities.sees)
                 await socket.send_text(wire.dumps(opening))
                 await _live(socket, house, session, surface, hello.rate)

@@ -55,6 +55,20 @@ async def make_room(
     return BackgroundRoom(background, toolbox, memory=context, due=visit.take_due if visit else None)
 
 
+async def room_of(visit: Visit | None, *, delegates: bool) -> BackgroundRoom | None:
+    """The background of one session: an agent's own, or the plain one for a foreground that delegates by itself.
+
+    None for everybody else, and for an agent whose background is "off": nobody decides there what to hand over.
+    Raises InterplayError for a background or tool that cannot be had.
+    """
+    if visit is None:
+        return await make_room() if delegates else None
+    spec = visit.spec
+    if spec.models.background == "off":
+        return None
+    return await make_room(spec.tools, slot=spec.models.background, visit=visit)
+
+
 @asynccontextmanager
 async def live_agent(
     store: AgentStore,

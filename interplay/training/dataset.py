@@ -49,8 +49,8 @@ class Batch:
         return Inputs(self.bins, before, later(said), self.heard, *more)
 
     def to(self, device: str) -> Batch:
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{name: None if t is None else t.to(device) for name, t in moved.items()})
+        own: dict[str, Tensor | None] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: t.to(device) for name, t in own.items() if t is not None})
 
 
 def later(words: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -149,7 +150,7 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
         share=share,
     )
     generator = torch.Generator().manual_seed(1000 * (recipe.seed + first) + share.rank)
-    forward = torch.compile(model) if settings.compile else model
+    forward = cast(InteractionModel, torch.compile(model)) if settings.compile else model
     autocast = run.device.startswith("cuda")  # bf16 pays where the hardware has it; many CPUs only emulate it
     began = time.perf_counter()
     with run.log.open("a") as log:
