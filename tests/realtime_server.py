@@ -89,9 +89,6 @@ class Script:
                         transcript="count to six please", usage={"type": "duration", "seconds": 1},
                     )  # fmt: skip
                     self.answering = asyncio.create_task(self.openai_answer(socket, say, "resp_1"))
-                if self.script == "barge" and heard > 24_000 * 2.2:
-                    self.script = "answer"
-                    await say("input_audio_buffer.speech_started", item_id="item_v", audio_start_ms=2000)
             elif event["type"] in ("conversation.item.truncate", "response.cancel"):
                 self.note(kind=event["type"], audio_end_ms=event.get("audio_end_ms"))
 
@@ -116,6 +113,9 @@ class Script:
                 socket.transport.abort()  # mid-word, without a goodbye
                 return
             await say("response.output_audio.delta", **where, delta=pcm(sound))
+            if index == 2 and self.script == "barge":
+                self.script = "answer"
+                await say("input_audio_buffer.speech_started", item_id="item_v", audio_start_ms=2000)
             if index == 2 and self.script == "limit":
                 error = {"type": "invalid_request_error", "code": "session_expired", "message": "maximum duration"}
                 await say("error", error=error)

@@ -70,6 +70,7 @@ class RealtimeChannel:
         self._speaking_turn = ""  # words of the present answer that became audible
         self._resume = False
         self._answering = False  # an answer has begun to come in and has not ended
+        self._answer = ""
         self._cut = False  # sound of an answer that the user interrupted may still be on its way
         self._avoid: dict[str, float] = {}
         self._dead: set[str] = set()
@@ -236,24 +237,23 @@ class RealtimeChannel:
 
     async def _take(self, link: Link, event: LinkEvent, metering: Metering | None) -> None:
         match event:
-            case Sound(samples):
-                if not self._cut:
+            case Sound(samples, answer):
+                if not self._stale(answer):
                     self._answering = True
                     self._player.new_answer()
                     self._player.push(samples)
                 if metering is not None:
                     metering.counted({"audio_out_ms": len(samples) // 24})
-            case SaidText(text):
-                if not self._cut:
+            case SaidText(text, answer):
+                if not self._stale(answer):
                     self._player.text(text)
             case HeardText(text, whole):
                 self._hear(text, whole=whole)
             case UserSpeaks() | CutOff():
                 if self._player.busy:
                     played = self._player.played_ms
-                    self._answering = False
+                    self._cut, self._answering = self._answering, False  # of a whole answer, nothing more will come
                     self._interrupted("user speaks" if isinstance(event, UserSpeaks) else "interrupted")
-                    self._cut = True
                     await link.stop_speaking(played)
             case AnswerDone():
                 self._cut = self._answering = False
@@ -263,6 +263,13 @@ class RealtimeChannel:
                     metering.reported(units)
             case Leaving():
                 pass
+
+    def _stale(self, answer: str) -> bool:
+        """Is this the rest of an answer that the user has cut off? Another answer's sound ends the cut."""
+        if self._cut and answer and answer != self._answer:
+            self._cut = False
+        self._answer = answer
+        return self._cut
 
     def _interrupted(self, reason: str) -> None:
         unsaid = self._player.flush()

@@ -23,9 +23,13 @@ class LinkLost(InterplayError):
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """The agent's voice: float32 (n,) at OUTPUT_RATE, to be played after what came before it."""
+    """The agent's voice: float32 (n,) at OUTPUT_RATE, to be played after what came before it.
+
+    answer: which answer it belongs to, where the provider says so: the rest of one that was cut off is told by it.
+    """
 
     samples: np.ndarray
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class SaidText:
     """A piece of the transcript of the agent's voice; pieces are joined without anything between them."""
 
     text: str
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

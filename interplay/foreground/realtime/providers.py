@@ -88,9 +88,10 @@ class ProviderLink:
         match event:
             case codec.AudioDelta():
                 samples = pcm16_to_float(event.data[: min(MAX_PIECE, len(event.data) // 2 * 2)])
-                return [Sound(self._from_provider.feed(samples))]
+                return [Sound(self._from_provider.feed(samples), event.response_id or event.item_id or "")]
             case codec.OutputTranscript():
-                return [] if event.is_final else [SaidText(event.text)]
+                answer = event.response_id or event.item_id or ""
+                return [] if event.is_final else [SaidText(event.text, answer)]
             case codec.InputTranscript():
                 if event.cumulative and not event.is_final:
                     return []  # it may still be revised; the final one comes
