@@ -18,13 +18,14 @@ from interplay.bench.stats import median, median_interval
 
 TIME_WINDOW_S = (-0.6, 0.6)
 CUE_WINDOW_S = (-0.2, 1.2)
+STOP_S = 0.4  # two micro-turns: what is due this soon after the end of "stop" may still be said, and need not be
 
 
 def time_item(category: str, rng: random.Random, cast: Cast) -> Item:
     """TimeSpeak. category: `every`, `in`, `while_talking` (in N seconds, and the person talks on), `until_stop`."""
     tape, person = Tape(rng, rng.uniform(0.2, 1.2)), cast.person(rng)
     repeated = category in ("every", "until_stop")
-    longest = 6 if repeated else 12
+    longest = 5 if repeated else 8
     request, ask = person.ask(EVERY if repeated else AFTER, rng, lambda a: 2 <= a.seconds <= longest)
     end = tape.say(request)[-1][1]
     n = ask.seconds
@@ -43,8 +44,10 @@ def time_item(category: str, rng: random.Random, cast: Cast) -> Item:
         # The word falls between two due times, so that it is clear which of them it cancels. A person who is slow to
         # say it has begun before the next one is due.
         tape.say(stop, max(end + (count + 0.3) * n - tape.time, 0.1))
-        asked = tuple(due(k) for k in range(1, 60) if end + k * n < tape.words[-1][1])
-        return _timed("timespeak", category, tape, tape.time + 2 * n + 1, asked[-1], asked)
+        stopped = tape.words[-1][1]
+        asked = [due(k) for k in range(1, 60) if end + k * n < stopped + STOP_S]
+        expected = max((d for d in asked if d.end - TIME_WINDOW_S[1] < stopped), key=lambda d: d.end)
+        return _timed("timespeak", category, tape, tape.time + 2 * n + 1, expected, tuple(asked))
     length = tape.time + count * n + 1.5
     asked = tuple(due(k) for k in range(1, 60) if due(k).start < length + 3)
     return _timed("timespeak", category, tape, length, asked[count - 1], asked)
