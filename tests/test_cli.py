@@ -98,7 +98,7 @@ def test_options_reach_their_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(*args.split()) == 0
     assert got == {
         "tasks": ["timespeak", "cuespeak"], "foreground": "silent", "checkpoint": None, "n": 7, "seed": 3,
-        "voices": "held-out", "data": None, "held_out": None, "jobs": 1, "options": None,
+        "voices": "held-out", "data": None, "held_out": None, "phrasings": "known", "jobs": 1, "options": None,
         "json_path": Path("o.json"), "report": Path("r"),
     }  # fmt: skip
 

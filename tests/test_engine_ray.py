@@ -31,6 +31,7 @@ def cluster():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("INTERPLAY_TEST_RAY"), reason="starts a Ray cluster: set INTERPLAY_TEST_RAY=1")
 async def test_all_sessions_survive_the_death_of_their_replica(tmp_path, cluster):
     path = tmp_path / "tiny.safetensors"
     checkpoint.save(path, build(), Vocabulary([f"w{i}" for i in range(WORDS - 2)]))

@@ -135,7 +135,7 @@ async def test_the_session_goes_on_with_the_next_provider(server: Server, script
     assert done.said.startswith("one two three")
     told = [line for line in second.log if line["kind"] == "item"]
     history = " ".join(line["text"] for line in told)
-    assert "count to six please" in history and "one two" in history  # it knows what was said
+    assert "count to six please" in history and "'one" in history  # it knows what was said, as far as it was heard
     assert next(line["instructions"] for line in second.log if line["kind"] == "session") == "Be kind."
     assert "interrupted" in history and "at most one short sentence" in history
     assert done.heard.split().count("count") <= 2

@@ -127,7 +127,7 @@ def test_nan_file_runs(tmp_path: Path) -> None:
     ("args", "says"),
     [
         (["--agent", "nobody"], "default"),
-        (["--video", "v.mp4"], "no eyes"),
+        (["--video", "v.mp4"], "no such file"),
         (["--foreground", "nobody"], "known: "),
         (["--out", "no/where/out.wav"], "does not exist"),
         (["--timeline", "no/where/out.jsonl"], "does not exist"),
