@@ -1,4 +1,6 @@
 """The engine's promise: a session's outputs are the same bits, whoever else is there and however it got here."""
+# Parts are reached by name here that their types do not show.
+# pyright: reportArgumentType=false
 
 import random
 from dataclasses import replace

@@ -2,6 +2,8 @@
 
 Every answer goes through all protocols: `a` speaks chat and responses, `b` chat only, `claude` Anthropic messages only.
 """
+# Parts are reached by name here that their types do not show.
+# pyright: reportOptionalSubscript=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 The provider is a process that misbehaves on the socket (`tests/gateway_upstream.py`); everything else is real too.
 """
+# Parts are reached by name here that their types do not show.
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
 """The model's promises: fixed shape, causality, stepping equals training, one file holds everything."""
+# Parts are reached by name here that their types do not show.
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportArgumentType=false
 
 from dataclasses import replace
 

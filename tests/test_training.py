@@ -1,4 +1,7 @@
 """Scenes are exact, reproducible and free of held-out voices; training learns, stops and resumes."""
+# Parts are reached by name here that their types do not show.
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalMemberAccess=false
+# pyright: reportOptionalSubscript=false
 
 import random
 from dataclasses import replace

@@ -1,4 +1,6 @@
 """Scenes with eyes: what is due follows from what is to be seen, in time, on both sides of the held-out line."""
+# Parts are reached by name here that their types do not show.
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

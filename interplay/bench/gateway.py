@@ -197,7 +197,8 @@ def _http_client() -> Any:
             import httpx2 as http  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise Missing('this bench needs httpx; get it with: pip install "interplay[dev]"') from error
-    return http.AsyncClient(timeout=60.0, trust_env=False, limits=http.Limits(max_connections=None))
+    limits = http.Limits(max_connections=None)
+    return http.AsyncClient(timeout=60.0, trust_env=False, limits=limits)  # pyright: ignore[reportArgumentType]
 
 
 async def _our_gateway(stack: Any, folder: Path, up: str) -> tuple[str, subprocess.Popen[str]]:

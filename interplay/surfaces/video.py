@@ -62,7 +62,7 @@ class VideoFile:
 
     def _decode(self) -> Iterator[tuple[float, np.ndarray]]:
         """(second, picture), ascending. Damaged parts are passed over, as any player does."""
-        import av
+        from av.error import FFmpegError
 
         last = -1.0
         packets = self._container.demux(self._stream)
@@ -72,7 +72,7 @@ class VideoFile:
                 if packet is None:
                     return
                 frames = packet.decode()
-            except av.error.FFmpegError:
+            except FFmpegError:
                 continue
             for frame in frames:
                 if frame.pts is None or frame.time_base is None:
@@ -114,9 +114,11 @@ def _picture(frame: Any, aspect: Fraction | None) -> np.ndarray:
 def _open(path: Path) -> tuple[Any, Any]:
     try:
         import av
+        from av import logging
+        from av.error import FFmpegError
     except ImportError as error:
         raise Missing('--video needs PyAV; get it with: pip install "interplay[video]"') from error
-    av.logging.set_level(av.logging.PANIC)  # FFmpeg's own remarks are not for the person who typed the command
+    logging.set_level(logging.PANIC)  # FFmpeg's own remarks are not for the person who typed the command
     if not path.exists():
         raise BadInput(f"no such file: {path}")
     if path.is_dir():
@@ -125,7 +127,7 @@ def _open(path: Path) -> tuple[Any, Any]:
         raise BadInput(f"{path} is empty")
     try:
         container = av.open(str(path.resolve()), options={"protocol_whitelist": "file"})
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "unknown format"
         raise BadInput(f"{path} is not a video that can be read ({reason})") from error
     if not container.streams.video:
