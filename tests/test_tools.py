@@ -239,7 +239,10 @@ def dangerous(done: list[str]) -> list[Tool]:
 
 @pytest.mark.parametrize("text", INJECTIONS)
 async def test_an_injection_does_not_widen_the_scope(text: str) -> None:
-    """The worst case: whoever reads the text obeys it to the letter, and tries everything it could try."""
+    """The worst case: whoever reads the text obeys it to the letter, and tries everything it could try.
+
+    Every scope that is wanted was granted to some tool of the session; only not to the one that wants it.
+    """
     done: list[str] = []
 
     @tool(untrusted=True, scopes=("documents.read",))
@@ -247,10 +250,22 @@ async def test_an_injection_does_not_widen_the_scope(text: str) -> None:
         "Read a page."
         return text
 
-    policy = Policy.of(["documents.read", "mail.send"])
-    box, desk = ToolBox([read_page, *dangerous(done)], policy), Desk(reply="")
+    @tool(scopes=("files.delete", "shell.run"))
+    def tidy() -> str:
+        "Empty the bin."
+        return "tidy"
+
+    policy = Policy.per_tool(
+        {
+            "read_page": ["documents.read"],
+            "tidy": ["files.delete", "shell.run"],
+            "send_mail": ["mail.send"],
+            "delete_all": ["documents.read", "mail.send"],
+        }
+    )
+    box, desk = ToolBox([read_page, tidy, *dangerous(done)], policy), Desk(reply="")
     offered = [offer.name for offer in box.offers()]
-    assert offered == ["read_page", "send_mail"]
+    assert offered == ["read_page", "tidy", "send_mail"]
     answer = await call(box, "read_page", {"query": text[:200]}, desk)
     assert answer.ok and answer.untrusted and answer.text == text
     tries: list[tuple[str, dict[str, Any]]] = [
@@ -274,8 +289,46 @@ async def test_an_injection_does_not_widen_the_scope(text: str) -> None:
     assert (await call(box, "send_mail", {"to": "ada", "text": "hello"}, Desk())).ok and done == ["send_mail"]
 
 
+@tool(scopes=("mail.send",), writes=True)
+def post(to: str) -> str:
+    "Send a mail."
+    return f"sent to {to}"
+
+
+@tool(scopes=("notes.read",))
+async def curious(*, call: Call) -> str:
+    "Looks for a way to the other tools."
+    return str([name for name in dir(call) if not name.startswith("_")])
+
+
+async def test_a_tool_has_its_own_scopes_and_not_those_of_another() -> None:
+    """Two tools of one spec: what was granted to the first is not granted to the second, in either order."""
+    from interplay.agents.spec import ToolSpec
+    from interplay.agents.tools.load import load_tools
+
+    mail = ToolSpec("mail", python="tests.test_tools:post", scopes=("mail.send",))
+    sly = ToolSpec("sly", python="tests.test_tools:post", scopes=("notes.read",))
+    for specs in ([mail, sly], [sly, mail]):
+        box = await load_tools(specs)
+        assert [o.name for o in box.offers()] == ["mail"]
+        assert (await call(box, "mail", {"to": "ada"})).ok
+        refused = await call(box, "sly", {"to": "evil"})
+        assert not refused.ok and refused.text == "there is no tool 'sly' here"
+    box = await load_tools([mail, ToolSpec("curious", python="tests.test_tools:curious")])
+    way = await call(box, "curious", {})
+    assert way.text == "['ask', 'heard', 'progress', 'sleep', 'wait_heard']", "a call leads to the person and no tool"
+
+
 def test_there_are_enough_cases_and_the_grant_is_a_value() -> None:
     assert len(set(INJECTIONS)) >= 30
+    policy = Policy.per_tool({"add": ["documents.read"]})
+    with pytest.raises(TypeError):
+        policy.grants["add"] = frozenset(["files.delete"])  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        policy.grants = {}  # type: ignore[misc]
+    mine = {"add": {"documents.read"}}
+    policy, _ = Policy.per_tool(mine), mine["add"].add("files.delete")
+    assert policy.grants["add"] == {"documents.read"}
     policy = Policy.of(["documents.read"])
     with pytest.raises(AttributeError):
         policy.scopes = frozenset(["files.delete"])  # type: ignore[misc]
@@ -431,7 +484,9 @@ def test_words_become_the_arguments_a_tool_wants() -> None:
     assert spread(["red", "big", "circle"], mark) == {"color": "red", "shape": "big circle"}
 
 
-def test_documents_answer_with_a_sentence_and_stay_in_their_folder(tmp_path: Path) -> None:
+def test_documents_answer_with_a_sentence_and_stay_in_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "docs"
     folder.mkdir()
     (folder / "garden.md").write_text(
@@ -452,6 +507,10 @@ def test_documents_answer_with_a_sentence_and_stay_in_their_folder(tmp_path: Pat
     assert "Ivo Brandt" in (library.answer("who won the chess match") or found).text
     with pytest.raises(BadInput, match="no such folder"):
         documents(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="no such folder"):
+        documents("~nobody-of-that-name/notes")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "43 meters" in (Documents("~/docs").answer("how high is the lantern tower") or found).text
 
 
 async def test_tools_from_a_spec_get_what_the_spec_grants(tmp_path: Path) -> None:

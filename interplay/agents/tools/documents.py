@@ -33,11 +33,15 @@ class Passage:
 class Documents:
     """A folder, indexed when first asked and again when a file has changed. Safe from any thread.
 
-    Links that lead out of the folder are not followed. Raises BadInput if there is no such folder.
+    "~" is the home of whoever runs this. Links that lead out of the folder are not followed. Raises BadInput if there
+    is no such folder.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).resolve()
+        try:
+            self.folder = Path(folder).expanduser().resolve()
+        except RuntimeError as error:  # "~nobody"
+            raise BadInput(f"no such folder of documents: {folder}: {error}") from error
         if not self.folder.is_dir():
             raise BadInput(f"no such folder of documents: {folder}")
         self._lock = threading.Lock()

@@ -30,43 +30,41 @@ async def load_tools(
     documents: str = "",
     now: Callable[[], datetime] | None = None,
 ) -> ToolBox:
-    """The ToolBox of an agent. The scopes in its spec are the grant; a tool without any gets what it needs itself.
+    """The ToolBox of an agent. The scopes of each tool in its spec are the grant of that tool, and of no other; a tool
+    without any gets what it needs itself.
 
     memory: search bound to one relationship. documents: a folder to search beside what the spec says. now: the time
     for the clock. Raises BadInput for what cannot be, InterplayError if a server cannot be had.
     """
     tools: list[Tool] = []
-    granted: set[str] = set()
+    grants: dict[str, frozenset[str]] = {}  # by the tool's own name: what one may touch says nothing of another
     approve: set[str] = set()
     servers: list[McpServer] = []
     names = set()
+
+    async def close() -> None:
+        await asyncio.gather(*(server.close() for server in servers), return_exceptions=True)
+
     try:
         for spec in specs:
             names.add(spec.name)
             made = await _make(spec, memory, documents, now, servers)
             for one in made:
                 # The spec says what may be touched: a tool that wants more than that is not offered.
-                granted |= one.scopes if not spec.scopes else set(spec.scopes)
+                grants[one.name] = frozenset(spec.scopes) or one.scopes
                 if spec.approve:
                     approve.add(one.name)
             tools += made
-    except BaseException:
-        await asyncio.gather(*(server.close() for server in servers), return_exceptions=True)
-        raise
-    if not names:
-        for name in DEFAULT if memory is not None else DEFAULT[:3]:
+        plain = [] if names else [*(DEFAULT if memory is not None else DEFAULT[:3])]
+        plain += ["documents"] if documents and "documents" not in names else []
+        for name in plain:
             one = _built_in(name, {}, memory, documents, now)
             tools.append(one)
-            granted |= one.scopes
-    if documents and "documents" not in names:
-        one = _built_in("documents", {"folder": documents}, memory, documents, now)
-        tools.append(one)
-        granted |= one.scopes
-
-    async def close() -> None:
-        await asyncio.gather(*(server.close() for server in servers), return_exceptions=True)
-
-    return ToolBox(tools, Policy.of(granted, approve=approve), close=close)
+            grants[one.name] = one.scopes
+        return ToolBox(tools, Policy.per_tool(grants, approve=approve), close=close)
+    except BaseException:
+        await close()
+        raise
 
 
 async def _make(

@@ -21,27 +21,23 @@ class ToolError(InterplayError):
     code = "tool"
 
 
-@dataclass(slots=True)
 class Call:
-    """What a tool may know and do while it runs: give it a parameter of this type. It is not in the schema."""
+    """What a tool may know and do while it runs: give it a parameter of this type. It is not in the schema.
 
-    work: Work
+    It leads to the person, not to the session's other tools: one tool cannot do what another was granted.
+    """
 
-    def progress(self, text: str, *, aloud: bool = False) -> None:
-        """How far it is: told when the person asks, or spoken at the next opening if `aloud`."""
-        self.work.progress(text, aloud=aloud)
+    __slots__ = ("ask", "heard", "progress", "sleep", "wait_heard")
 
-    async def ask(self, question: str) -> str:
-        """Ask the person and wait for the answer; "" if none comes."""
-        return await self.work.ask(question)
+    progress: Callable[..., None]  # (text, aloud=False): told when the person asks, or at the next opening if `aloud`
+    ask: Callable[[str], Awaitable[str]]  # ask the person and wait for the answer; "" if none comes
+    heard: Callable[[], list[str]]  # what the person has said to this work since the last look
+    wait_heard: Callable[[], Awaitable[list[str]]]  # the same, once there is something
+    sleep: Callable[[float], Awaitable[None]]  # wait in session time, which a file run does not sit out
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait in session time, which a file run does not sit out."""
-        await self.work.sleep(seconds)
-
-    def heard(self) -> list[str]:
-        """What the person has said to this work since the last look."""
-        return self.work.heard()
+    def __init__(self, work: Work) -> None:
+        self.progress, self.ask, self.sleep = work.progress, work.ask, work.sleep
+        self.heard, self.wait_heard = work.heard, work.wait_heard
 
 
 Runner = Callable[[Mapping[str, Any], Call], Awaitable[Any]]
