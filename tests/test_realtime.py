@@ -135,7 +135,9 @@ async def test_the_session_goes_on_with_the_next_provider(server: Server, script
     assert done.said.startswith("one two three")
     told = [line for line in second.log if line["kind"] == "item"]
     history = " ".join(line["text"] for line in told)
-    assert "count to six please" in history and "'one" in history  # it knows what was said, as far as it was heard
+    # It knows what was heard, with the words that were still being played while it was called.
+    assert "count to six please" in history and "'one two three'" in history
+    assert f"{'one two three'!r}" in next(line["text"] for line in told if "interrupted" in line["text"])
     assert next(line["instructions"] for line in second.log if line["kind"] == "session") == "Be kind."
     assert "interrupted" in history and "at most one short sentence" in history
     assert done.heard.split().count("count") <= 2
@@ -269,6 +271,7 @@ def test_run_against_a_provider_and_without_a_key(
 
 def test_the_player_is_bounded_and_keeps_words_with_their_sound() -> None:
     player = Player()
+    player.begin_answer()
     for word in ("a ", "b ", "c "):
         player.text(word)
         player.push(np.ones(4800, np.float32))
@@ -277,3 +280,27 @@ def test_the_player_is_bounded_and_keeps_words_with_their_sound() -> None:
     assert player.flush() == ["c"] and not player.busy
     player.push(np.ones(24_000 * 400, np.float32))
     assert player.dropped == 24_000 * 220
+
+
+def test_a_word_is_said_when_its_own_sound_is_heard() -> None:
+    player = Player()
+    player.begin_answer()
+    for word in (" one", " two", " three"):  # spaces before words, as some providers have them
+        player.text(word)
+        player.push(np.ones(4800, np.float32))
+    assert [player.take()[1] for _ in range(2)] == ["one", "two"]
+    assert player.coming == ["three"]
+    player.text(" four")  # the transcript runs ahead of the sound ...
+    assert player.take()[1] == "three" and player.take()[1] == "" and player.coming == []
+    assert player.cut_answer() == ["four"] and not player.busy  # ... and the connection breaks: nobody heard it
+    player.begin_answer()
+    player.text("five")
+    player.push(np.ones(2400, np.float32))
+    player.end_answer()
+    assert player.take()[1] == "five" and player.played_ms == 100
+    player.begin_answer()
+    player.push(np.ones(2400, np.float32))
+    assert player.played_ms == 0
+    player.take()
+    player.push(np.ones(2400, np.float32))
+    assert player.played_ms == 100  # an answer that comes as slowly as it is heard is still one answer

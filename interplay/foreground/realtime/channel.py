@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from interplay.core.types import INPUT_RATE, MICRO_TURN_S, Action, InterplayError, MicroTurnIn, MicroTurnOut
+from interplay.foreground.realtime.dialer import CONNECT_S, Connected, Dialer
 from interplay.foreground.realtime.link import (
     AnswerDone,
     CutOff,
@@ -37,27 +38,26 @@ from interplay.foreground.realtime.link import (
 from interplay.foreground.realtime.player import Player
 
 GAP_S = 4.0  # of the user's sound, kept while there is no connection
-HEDGE_S = 0.5  # a connection that takes longer gets a rival
-AVOIDED_S = 4.0  # ... and if the rival has just failed itself, later
-AVOID_S = 10.0
-CONNECT_S = 8.0
-GIVE_UP_S = 20.0
-CHECK_S = 5.0
+REPLAY = 15  # micro-turns: so much of what a connection took with it is told again to the next
+CHECK_S = 1.0
 HISTORY_LINES = 200
 HISTORY_CHARS = 24_000
 RESUME = (
     "The line was interrupted while you were speaking. The user has heard you say: {said!r}. "
     "Go on from there without repeating it; say at most one short sentence about the interruption."
 )
+CORRECTION = "The user spoke up and did not hear the end of what you had said: {unsaid!r}."
 
 
 class RealtimeChannel:
     """One live conversation. Steps never wait for the network: they take what is there."""
 
     def __init__(self, targets: Sequence[Target], *, instructions: str = "", meter: Meter | None = None) -> None:
-        self._targets, self._instructions, self._meter = list(targets), instructions, meter
+        self._instructions, self._meter = instructions, meter
+        self._dialer = Dialer(targets, meter)
         self._player = Player()
         self._out: deque[np.ndarray] = deque()  # the user's sound that no connection has taken yet
+        self._taken: deque[np.ndarray] = deque(maxlen=REPLAY)  # ... that one has taken and not answered or understood
         self._texts: deque[tuple[str, bool]] = deque(maxlen=100)
         self._wake = asyncio.Event()
         self._heard: deque[str] = deque(maxlen=1000)
@@ -70,17 +70,20 @@ class RealtimeChannel:
         self._speaking_turn = ""  # words of the present answer that became audible
         self._resume = False
         self._answering = False  # an answer has begun to come in and has not ended
-        self._answer = ""
+        self._answer = self._done = ""  # the answer that came in last; the last one that was complete
         self._cut = False  # sound of an answer that the user interrupted may still be on its way
-        self._avoid: dict[str, float] = {}
-        self._dead: set[str] = set()
+        self._inherited = False  # what is being played came from a connection that is gone
         self._task: asyncio.Task[None] | None = None
-        self.connections = 0
 
     async def start(self) -> None:
         """Make the first connection. Raises InterplayError if no target can be reached."""
-        opened = await self._connect()
-        self._task = asyncio.create_task(self._keep(*opened), name="realtime link")
+        try:
+            opened = await self._dialer.connect(self._opening, patient=False)
+        except BaseException:
+            await self._settle()
+            raise
+        self._task = asyncio.create_task(self._keep(opened), name="realtime link")
+        await asyncio.sleep(0)  # from here on the task owns the connection, whenever it is cancelled
 
     async def step(self, turn: MicroTurnIn) -> MicroTurnOut:
         """One micro-turn, no faster than wall time: providers live in it, also when the session's clock does not.
@@ -96,7 +99,7 @@ class RealtimeChannel:
             self._speaking_turn = f"{self._speaking_turn} {said}".strip()
         if self._speaking_turn and not self._player.busy:
             self._note("agent", self._speaking_turn)
-            self._speaking_turn = ""
+            self._speaking_turn, self._inherited = "", False
         heard = " ".join(self._heard)
         self._heard.clear()
         actions = tuple(self._actions)
@@ -110,12 +113,28 @@ class RealtimeChannel:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._task
             self._task = None
+            await self._settle()
+
+    async def _settle(self) -> None:
+        if self._meter is not None:
+            await self._meter.close()
+
+    def _speaking(self) -> str:
+        """The answer under way as the user will have heard it when a new connection speaks.
+
+        A connection that goes leaves sound behind that is still played: 200 ms per micro-turn, while the next one is
+        already being told the history. What has sound will be heard before anything new is.
+        """
+        return " ".join([*self._speaking_turn.split(), *self._player.coming])
+
+    def _opening(self) -> Opening:
+        return Opening(self._instructions, self.history(), CONNECT_S)
 
     def history(self) -> list[Line]:
         """The conversation as it was heard and said, oldest first, cut to what a new connection can take in."""
         lines = list(self._history)
-        if self._speaking_turn:
-            lines.append(Line("agent", self._speaking_turn))
+        if speaking := self._speaking():
+            lines.append(Line("agent", speaking))
         kept: list[Line] = []
         size = 0
         for line in reversed(lines):
@@ -155,29 +174,32 @@ class RealtimeChannel:
     def _tell(self, kind: str, **data: object) -> None:
         self._actions.append(Action(kind, data))
 
-    async def _keep(self, link: Link, target: Target, metering: Metering | None) -> None:
+    async def _keep(self, now: Connected) -> None:
         """Hold a connection until the conversation ends; replace it whenever it goes."""
         try:
             while True:
-                reason = await self._live(link, target, metering)
+                reason, final = await self._live(now.link, now.metering)
                 lost_at = time.monotonic()
-                self._avoid[target.name] = lost_at + AVOID_S
+                self._dialer.failed(now.target, final=final)
                 self._resume, self._answering = self._answering or self._resume, False
-                self._player.end_answer()
-                self._tell("link_lost", target=target.name, reason=reason)
-                # What was already sent is still heard to its end: only what never came is missing.
-                link, target, metering = await self._connect()
+                # Sound that is here is still heard to its end; words that have none never were said.
+                self._player.cut_answer()
+                self._inherited = self._player.busy
+                self._out.extendleft(reversed(self._taken))
+                self._taken.clear()
+                self._tell("link_lost", target=now.target.name, reason=reason)
+                now = await self._dialer.connect(self._opening, patient=True)
                 gap = time.monotonic() - lost_at
-                self._tell("link_restored", target=target.name, gap_s=round(gap, 3))
+                self._tell("link_restored", target=now.target.name, gap_s=round(gap, 3))
         except InterplayError as error:
             self._error = error
         except Exception as error:  # a bug must end the conversation, not freeze it
             self._error = InterplayError(f"the real-time connection failed: {type(error).__name__}: {error}")
             self._error.__cause__ = error
 
-    async def _live(self, link: Link, target: Target, metering: Metering | None) -> str:
-        """Use one connection until it is gone; returns why. Raises InterplayError if policy ends it."""
-        self._cut = False
+    async def _live(self, link: Link, metering: Metering | None) -> tuple[str, bool]:
+        """Use one connection until it is gone; returns why, and whether for ever. Raises InterplayError for policy."""
+        self._cut, final = False, False
         reason = "the connection ended"
         status = ""
         try:
@@ -199,18 +221,17 @@ class RealtimeChannel:
             assert lost is not None
             first = lost.exceptions[0]
             reason = status = str(first)
-            if isinstance(first, LinkLost) and first.final:
-                self._dead.add(target.name)
+            final = isinstance(first, LinkLost) and first.final
         finally:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(0.5):
                     await link.close()
             if metering is not None:
                 await metering.end(status)
-        return reason
+        return reason, final
 
     async def _sender(self, link: Link, metering: Metering | None) -> None:
-        said = self._speaking_turn or next((line.text for line in reversed(self._history) if line.who == "agent"), "")
+        said = self._speaking() or next((line.text for line in reversed(self._history) if line.who == "agent"), "")
         if self._resume and said:
             await link.send_text(RESUME.format(said=said[-600:]))
         self._resume = False
@@ -226,11 +247,12 @@ class RealtimeChannel:
                 # Taken off only now: what a dying connection did not take goes to the next one.
                 if self._out and self._out[0] is samples:
                     self._out.popleft()
+                    self._taken.append(samples)
                 if metering is not None:
-                    ms = len(samples) * 1000 // INPUT_RATE
-                    metering.counted({"audio_in_ms": ms, "session_ms": ms})
+                    metering.counted({"audio_in_ms": len(samples) * 1000 // INPUT_RATE})
 
     async def _watch(self, metering: Metering | None) -> None:
+        """Time costs money whether anybody speaks or not: it is metered as it passes, and policy asked again."""
         while metering is not None:
             await asyncio.sleep(CHECK_S)
             await metering.check()
@@ -239,13 +261,15 @@ class RealtimeChannel:
         match event:
             case Sound(samples, answer):
                 if not self._stale(answer):
-                    self._answering = True
-                    self._player.new_answer()
+                    self._begin()
+                    self._taken.clear()  # it answers: what it took has been understood
                     self._player.push(samples)
                 if metering is not None:
                     metering.counted({"audio_out_ms": len(samples) // 24})
             case SaidText(text, answer):
                 if not self._stale(answer):
+                    if not answer or answer != self._done:  # a transcript may come late, its answer long complete
+                        self._begin()
                     self._player.text(text)
             case HeardText(text, whole):
                 self._hear(text, whole=whole)
@@ -253,16 +277,26 @@ class RealtimeChannel:
                 if self._player.busy:
                     played = self._player.played_ms
                     self._cut, self._answering = self._answering, False  # of a whole answer, nothing more will come
-                    self._interrupted("user speaks" if isinstance(event, UserSpeaks) else "interrupted")
+                    unsaid = self._interrupted("user speaks" if isinstance(event, UserSpeaks) else "interrupted")
                     await link.stop_speaking(played)
+                    if self._inherited and unsaid:  # this connection was told that they would be heard
+                        await link.send_text(CORRECTION.format(unsaid=unsaid), answer=False)
+                    self._inherited = False
             case AnswerDone():
                 self._cut = self._answering = False
+                self._done = self._answer
                 self._player.end_answer()
             case Spent(units):
                 if metering is not None:
                     metering.reported(units)
             case Leaving():
                 pass
+
+    def _begin(self) -> None:
+        """The first of an answer is here, sound or words."""
+        if not self._answering:
+            self._answering = True
+            self._player.begin_answer()
 
     def _stale(self, answer: str) -> bool:
         """Is this the rest of an answer that the user has cut off? Another answer's sound ends the cut."""
@@ -271,12 +305,13 @@ class RealtimeChannel:
         self._answer = answer
         return self._cut
 
-    def _interrupted(self, reason: str) -> None:
-        unsaid = self._player.flush()
+    def _interrupted(self, reason: str) -> str:
+        unsaid = " ".join(self._player.flush())
         if self._speaking_turn:
             self._note("agent", self._speaking_turn)
             self._speaking_turn = ""
-        self._tell("stop", reason=reason, unsaid=" ".join(unsaid))
+        self._tell("stop", reason=reason, unsaid=unsaid)
+        return unsaid
 
     def _hear(self, text: str, *, whole: bool) -> None:
         """Words as they come; the final text adds only what the pieces before it did not have."""
@@ -295,87 +330,6 @@ class RealtimeChannel:
         if more:
             self._heard.append(more)
         self._heard_part, self._heard_whole = "", ""
+        self._taken.clear()
         if text:
             self._note("user", text)
-
-    async def _connect(self) -> tuple[Link, Target, Metering | None]:
-        """The first target that answers; slow ones get a rival after HEDGE_S. Raises InterplayError after GIVE_UP_S."""
-        deadline = time.monotonic() + GIVE_UP_S
-        last: Exception | None = None
-        delay = 0.1
-        while True:
-            alive = [target for target in self._targets if target.name not in self._dead]
-            if not alive:
-                break
-            now = time.monotonic()
-            # A target that has just failed is tried again only after the others.
-            alive.sort(key=lambda target: self._avoid.get(target.name, 0.0) > now)
-            won, last = await self._race(alive, last)
-            if won is not None:
-                self.connections += 1
-                return won
-            if time.monotonic() + delay > deadline or (self.connections == 0 and self._began is None):
-                break
-            await asyncio.sleep(delay)
-            delay = min(2.0, delay * 2)
-        why = f": {last}" if last is not None else ""
-        names = ", ".join(target.name for target in self._targets)
-        raise InterplayError(f"no connection to {names}{why}")
-
-    async def _race(
-        self, targets: Sequence[Target], last: Exception | None
-    ) -> tuple[tuple[Link, Target, Metering | None] | None, Exception | None]:
-        running: dict[asyncio.Task[tuple[Link, Metering | None]], Target] = {}
-        waiting = list(targets)
-        try:
-            while waiting or running:
-                if waiting:
-                    target = waiting.pop(0)
-                    running[asyncio.create_task(self._open(target))] = target
-                done, _ = await asyncio.wait(
-                    running, timeout=self._patience(waiting), return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    target = running.pop(task)
-                    error = task.exception()
-                    if error is None:
-                        link, metering = task.result()
-                        return (link, target, metering), last
-                    if not isinstance(error, InterplayError):
-                        raise error
-                    last = error
-                    if isinstance(error, LinkLost):
-                        self._avoid[target.name] = time.monotonic() + AVOID_S
-                        if error.final:
-                            self._dead.add(target.name)
-                    else:
-                        raise error  # policy: another target would be refused as well
-            return None, last
-        finally:
-            for task in running:
-                task.cancel()
-            for task in running:
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    link, metering = await task
-                    await link.close()  # it won after all, and too late
-                    if metering is not None:
-                        await metering.end("another connection was quicker")
-
-    def _patience(self, waiting: Sequence[Target]) -> float | None:
-        """Seconds until the next target in line may try as well: one that has just failed comes late."""
-        if not waiting:
-            return None
-        return AVOIDED_S if self._avoid.get(waiting[0].name, 0.0) > time.monotonic() else HEDGE_S
-
-    async def _open(self, target: Target) -> tuple[Link, Metering | None]:
-        metering = await self._meter.begin(target) if self._meter is not None else None
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                link = await target.connect(Opening(self._instructions, self.history(), CONNECT_S))
-        except BaseException as error:
-            if metering is not None:
-                await metering.end(str(error) or type(error).__name__)
-            if isinstance(error, TimeoutError):
-                raise LinkLost(f"{target.name} did not answer within {CONNECT_S:.0f} s") from None
-            raise
-        return link, metering

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -138,10 +138,14 @@ class Meter(Protocol):
         """A connection is about to be made. Raises InterplayError if it may not be."""
         ...
 
+    async def close(self) -> None:
+        """The conversation is over."""
+        ...
+
 
 class Metering(Protocol):
     def counted(self, units: Mapping[str, int]) -> None:
-        """More of what we measure ourselves: audio_in_ms, audio_out_ms, session_ms."""
+        """More of what passes: audio_in_ms, audio_out_ms. Its time is the metering's own to measure."""
         ...
 
     def reported(self, units: Mapping[str, int]) -> None:
@@ -149,11 +153,8 @@ class Metering(Protocol):
         ...
 
     async def check(self) -> None:
-        """May it go on? Raises InterplayError if not. Asked every few seconds."""
+        """May it go on? Raises InterplayError if not. Asked every second or so, whether anything passes or not."""
         ...
 
     async def end(self, error: str = "") -> None: ...
 
-
-Note = Callable[[str, Mapping[str, object]], None]
-"""Tells the outside about the connection: ("connected", {"target": ...}), ("lost", {...})."""

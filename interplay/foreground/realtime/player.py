@@ -12,15 +12,16 @@ MAX_SAMPLES = 180 * OUTPUT_RATE  # three minutes of speech: no answer is longer,
 
 
 class Player:
-    """Sound and its words, by position. A word counts as said when the sound that came with it begins to be heard."""
+    """Sound and its words, by position. A word counts as said when the sound that came after it begins to be heard."""
 
     def __init__(self) -> None:
         self._blocks: deque[np.ndarray] = deque()
         self._waiting = 0
         self._pushed = 0  # samples ever pushed
         self._answer_at = 0  # where the present answer begins
+        self._open = False  # more of the present answer may come
         self._words: deque[tuple[int, str]] = deque()
-        self._part = ""
+        self._part, self._part_at = "", 0
         self.dropped = 0
 
     @property
@@ -30,8 +31,14 @@ class Player:
 
     @property
     def played_ms(self) -> int:
-        """How much of the present answer has been heard."""
+        """How much of the present answer has been heard; 0 while an older one is still being played."""
         return max(0, self._pushed - self._waiting - self._answer_at) * 1000 // OUTPUT_RATE
+
+    @property
+    def coming(self) -> list[str]:
+        """The words whose sound is here and will be heard, unless somebody interrupts."""
+        words = [word for at, word in self._words if at < self._pushed]
+        return [*words, self._part] if self._part and self._part_at < self._pushed else words
 
     def push(self, samples: np.ndarray) -> None:
         """More sound, float32 (n,) at 24 kHz; what is too much is dropped and counted."""
@@ -45,21 +52,37 @@ class Player:
 
     def text(self, piece: str) -> None:
         """More transcript. Words are whole once a space follows, or at the end of the answer."""
-        *whole, self._part = (self._part + piece).replace("\n", " ").split(" ")
-        self._words.extend((self._pushed, word) for word in whole if word)
+        if not self._part:
+            self._part_at = self._pushed
+        *whole, rest = (self._part + piece).replace("\n", " ").split(" ")
+        for word in whole:
+            if word:
+                self._words.append((self._part_at, word))
+                self._part_at = self._pushed  # only the first began with an earlier piece
+        if whole:
+            self._part_at = self._pushed
+        self._part = rest
         while len(self._words) > 5000:
             self._words.popleft()
 
-    def end_answer(self) -> None:
-        """The answer is complete; the next sound belongs to another one."""
-        if self._part:
-            self._words.append((self._pushed, self._part))
-            self._part = ""
+    def begin_answer(self) -> None:
+        """The next sound is the first of an answer: `played_ms` counts from there."""
+        self._answer_at, self._open = self._pushed, True
 
-    def new_answer(self) -> None:
-        """From here on, `played_ms` counts from zero, if nothing of an older answer is still waiting."""
-        if not self._waiting:
-            self._answer_at = self._pushed
+    def end_answer(self) -> None:
+        """The answer is complete: its last word is whole, and words that came after the sound belong to its end."""
+        if self._part:
+            self._words.append((self._part_at, self._part))
+            self._part = ""
+        self._open = False
+
+    def cut_answer(self) -> list[str]:
+        """No more of the answer will come. Sound that is here is still heard; returns the words that have none."""
+        self.end_answer()
+        lost = [word for at, word in self._words if at >= self._pushed]
+        while self._words and self._words[-1][0] >= self._pushed:
+            self._words.pop()
+        return lost
 
     def take(self) -> tuple[np.ndarray, str]:
         """The next micro-turn: float32 (4800,), silence where there is no sound, and the words that start in it."""
@@ -75,8 +98,8 @@ class Player:
         self._waiting -= at
         heard_to = self._pushed - self._waiting
         words = []
-        # A word at the very end of the sound so far has no sound yet; without more to come it is said with the last.
-        while self._words and (self._words[0][0] < heard_to or not self._waiting):
+        # A word at the very end of the sound so far has no sound yet; at the end of an answer it is said with the last.
+        while self._words and (self._words[0][0] < heard_to or not (self._waiting or self._open)):
             words.append(self._words.popleft()[1])
         return audio, " ".join(words)
 
@@ -86,5 +109,5 @@ class Player:
         self._blocks.clear()
         self._words.clear()
         self._pushed -= self._waiting
-        self._waiting, self._part = 0, ""
+        self._waiting, self._part, self._open = 0, "", False
         return unsaid
