@@ -122,6 +122,8 @@ async def worker(port: int, ledger: str, delivered: str, seed: int) -> None:
 async def measure(calls: int, seed: int = 0, *, every: int = 500, folder: Path | None = None) -> dict[str, Any]:
     """Run it. Returns counts and US cents.
 
+    `missing_calls`: served and not in the ledger. `doubled_calls`: rows of a call that has one already, or that cost
+    something though nothing was served. `wrong_whole_calls`: calls that no kill cut off and whose cost is not exact.
     `ledger_error_cents`: |recorded - served| after the bill. `uncertain_cents`: the same before it, all of it in calls
     that a kill cut off; `unread_cents`: what the provider had sent and a killed gateway never read.
 
@@ -138,13 +140,14 @@ async def _measure(calls: int, seed: int, every: int, at: Path) -> dict[str, Any
     handed = at / "delivered.jsonl"
     serving = await _start("provider", str(port_file), str(log_path), str(seed))
     kills = 0
+    begun = _Calls(log_path)
     try:
         while not port_file.exists():
             await asyncio.sleep(0.01)
         port = port_file.read_text()
         while True:
             process = await _start("worker", port, ledger, str(handed), str(rng.randrange(2**31)))
-            last = kills > 0 and len(_served(log_path)) >= calls
+            last = kills > 0 and begun.count() >= calls
             # Death comes after a number of chunks rather than after a time: a slow machine is killed as often.
             death = _bytes(handed) + (1 if last else rng.randrange(1, 2 * every * CHUNK_BYTES))
             deadline = time.monotonic() + STUCK_S
@@ -187,6 +190,7 @@ async def _compare(
         cut = {row[0] for row in rows if row[2]}
         before = sum(recorded.values()) - sum(served.values())
         whole = sum(recorded.get(call, 0) != cost for call, cost in truth.items() if call not in cut)
+        extra = sum(cost > 0 for call, cost in recorded.items() if call not in truth and call not in cut)
         lines = [BillLine(call, cost) for call, cost in truth.items()]
         for service in {service for service, _ in MODELS}:
             ours = [line for line in lines if MODELS[sent[line.id][0]][0] == service]
@@ -197,7 +201,8 @@ async def _compare(
     return {
         "calls": len(truth),
         "recovered": len(cut),
-        "unrecorded_calls": len(truth.keys() - recorded.keys()),
+        "missing_calls": len(truth.keys() - recorded.keys()),
+        "doubled_calls": len(rows) - len(recorded) + extra,
         "wrong_whole_calls": whole,
         "served_usd": sum(served.values()) / PICO,
         "recorded_usd": sum(recorded.values()) / PICO,
@@ -224,6 +229,23 @@ def _chunk(rng: random.Random, model: int) -> dict[str, int]:
 def _send(writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:
     raw = f"data: {json.dumps(event)}\n\n".encode()
     writer.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
+
+
+class _Calls:
+    """How many different calls a growing log has; reads only what is new in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, 0
+        self._seen: set[str] = set()
+
+    def count(self) -> int:
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._at)
+                whole = file.read().rpartition(b"\n")[0]
+            self._at += len(whole) + 1 if whole else 0
+            self._seen.update(json.loads(line)[0] for line in whole.splitlines())
+        return len(self._seen)
 
 
 def _bytes(path: Path) -> int:
