@@ -1,4 +1,4 @@
-"""The promise of `test_engine_core.py`, kept by the model that ships, on recordings, over a full window and its ring."""
+"""The promise of `test_engine_core.py`, kept by the model that ships: on recordings, over a whole window and ring."""
 # pyright: reportArgumentType=false
 
 import json
