@@ -33,6 +33,7 @@ def examine() -> Iterator[Check]:
     yield _tried("native model", _native)
     yield _tried("voice", _voice)
     yield _background()
+    yield _recogniser()
     yield _package("live page", ("fastapi", "uvicorn", "websockets"), "live", needed=True)
     yield _package("training", ("torch", "espeakng_loader", "scipy"), "train")
     yield _package("pictures", ("matplotlib",), "train")
@@ -45,6 +46,14 @@ def _background() -> Check:
 
     ok, detail = describe()
     return Check("background", ok, detail, needed=False)
+
+
+def _recogniser() -> Check:
+    """Who gives the background words that the foreground does not know."""
+    from interplay.background.ears import describe
+
+    ok, detail = describe()
+    return Check("recogniser", ok, detail, needed=False)
 
 
 def _tried(name: str, attempt: Callable[[], str]) -> Check:

@@ -34,7 +34,8 @@ class Delegation:
     id: unique in its session. asked_s: session second of the question. waiting: pieces that are to be spoken and were
     not yet handed to the voice. context: pieces that came as silent context. said: the words of it that became audible.
     progress: the newest thing the work said about itself. finished: the work is over, whatever became of its result.
-    asking: the question the work has put to the person and waits to have answered.
+    asking: the question the work has put to the person and waits to have answered. meant: the question as a second
+    recogniser understood it, or "".
     """
 
     id: str
@@ -50,6 +51,12 @@ class Delegation:
     finished: bool = False
     finished_s: float | None = None
     unsaid: str = ""
+    meant: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The question in the words that are to be said about it."""
+        return self.meant or self.question
 
     @property
     def live(self) -> bool:

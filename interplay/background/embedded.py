@@ -52,9 +52,19 @@ class EmbeddedBackground:
     async def work(self, work: Work) -> AsyncIterator[Piece]:
         """Answer each part of the question; then what the person added meanwhile."""
         question = work.package.question
-        for part in _SPLIT.split(normal(question)):
-            async for piece in self._part(part, work):
+        # As the second recogniser understood it, if there is one; the foreground knows fewer words, but its own well.
+        for reading in filter(None, (work.package.meant, question)):
+            first, *others = _SPLIT.split(normal(reading))
+            answer = await self._tools(first, work)
+            if answer is None and reading != question:
+                continue
+            async for piece in self._told(answer, work.package.meant or first, work):
                 yield piece
+            for part in others:
+                async for piece in self._part(part, work):
+                    yield piece
+            question = reading
+            break
         for _ in range(STEER_ROUNDS):
             added = " ".join(work.heard())
             if not added:
@@ -65,17 +75,26 @@ class EmbeddedBackground:
             question = merged
 
     async def _part(self, text: str, work: Work) -> AsyncIterator[Piece]:
+        async for piece in self._told(await self._tools(text, work), text, work):
+            yield piece
+
+    async def _tools(self, text: str, work: Work) -> str | None:
+        """What a tool answers; None if none can."""
         words = _LEADING.sub("", normal(text))
         for plan in (self._units, self._sum, self._clock, self._memory, self._documents):
             answer = await plan(words, work)
             if answer is not None:
-                yield Piece(answer)
-                return
-        if self._fallback is not None:
-            async for piece in self._fallback(work, words):
+                return answer
+        return None
+
+    async def _told(self, answer: str | None, text: str, work: Work) -> AsyncIterator[Piece]:
+        if answer is not None:
+            yield Piece(answer)
+        elif self._fallback is not None:
+            async for piece in self._fallback(work, _LEADING.sub("", normal(text))):
                 yield piece
-            return
-        yield Piece(DONT_KNOW)
+        else:
+            yield Piece(DONT_KNOW)
 
     async def _sum(self, words: str, work: Work) -> str | None:
         if not is_sum(words):

@@ -62,7 +62,7 @@ def judge(delegation: Delegation, text: str, now: float, since: Iterable[Line], 
     if not delegation.live:
         return Verdict("drop", why=delegation.state.value)
     since = [line for line in since if line.end_s > delegation.asked_s]
-    key = _key(text, delegation.question)
+    key = _key(text, f"{delegation.question} {delegation.meant}")
     for line in since:
         # A question that holds the words is not an answer that was given.
         if key and key <= content_words(line.text) and not is_question(line.text):
@@ -71,7 +71,7 @@ def judge(delegation: Delegation, text: str, now: float, since: Iterable[Line], 
     elsewhere = words >= ELSEWHERE_WORDS
     if now - delegation.asked_s > STALE_S and elsewhere:
         return Verdict("context", why="the talk has moved on")
-    return Verdict("speak", preface(delegation.question, text) if others or elsewhere else "")
+    return Verdict("speak", preface(delegation.asked, text) if others or elsewhere else "")
 
 
 def preface(question: str, text: str) -> str:

@@ -7,7 +7,7 @@ that were decided and cut off are not in it, because the person never heard them
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -40,9 +40,11 @@ class ContextPackage:
     """Everything a background gets with a delegation.
 
     question: what the person asked last, as it was understood. asked_s: session seconds. lines: the transcript of both
-    sides. audio: float32 (n,), 16 kHz, the newest seconds of the person's sound, or None. frames: uint8 (H, W, 3) each,
-    oldest first. memory: what is known of the person from before. instructions: the agent's, for its background.
-    others: questions that are being worked on at the same time. wall: the person's date and time, None in a file run.
+    sides. audio: float32 (n,), 16 kHz, the newest seconds of the person's sound up to `asked_s`, or None. frames: uint8
+    (H, W, 3) each, oldest first. recognised: what a second recogniser, which knows all words, made of the person's
+    sound. meant: the question in that, "" where there is none. memory: what is known of the person from before.
+    instructions: the agent's, for its background. others: questions that are being worked on at the same time. wall:
+    the person's date and time, None in a file run.
     """
 
     question: str
@@ -50,6 +52,8 @@ class ContextPackage:
     lines: tuple[Line, ...] = ()
     audio: np.ndarray | None = None
     frames: tuple[np.ndarray, ...] = ()
+    recognised: tuple[Line, ...] = ()
+    meant: str = ""
     memory: str = ""
     instructions: str = ""
     others: tuple[str, ...] = ()
@@ -57,16 +61,24 @@ class ContextPackage:
 
     def transcript(self, max_chars: int = MAX_CHARS) -> str:
         """The lines as text, `[12.4 s] user: ...`, newest kept if it is too long."""
-        out: deque[str] = deque()
-        size = 0
-        for line in reversed(self.lines):
-            text = f"[{line.t:.1f} s] {line.who}{' (typed)' if line.typed else ''}: {line.text}"
-            size += len(text) + 1
-            if size > max_chars and out:
-                out.appendleft("[earlier lines left out]")
-                break
-            out.appendleft(text)
-        return "\n".join(out)
+        return _text(self.lines, max_chars)
+
+    def second_transcript(self, max_chars: int = MAX_CHARS) -> str:
+        """What the second recogniser understood of the person, in the same form; "" without one."""
+        return _text(self.recognised, max_chars)
+
+
+def _text(lines: Sequence[Line], max_chars: int) -> str:
+    out: deque[str] = deque()
+    size = 0
+    for line in reversed(lines):
+        text = f"[{line.t:.1f} s] {line.who}{' (typed)' if line.typed else ''}: {line.text}"
+        size += len(text) + 1
+        if size > max_chars and out:
+            out.appendleft("[earlier lines left out]")
+            break
+        out.appendleft(text)
+    return "\n".join(out)
 
 
 class Conversation:

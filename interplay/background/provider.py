@@ -87,6 +87,12 @@ class ProviderBackground:
             f"The conversation so far, with the second at which each line began:\n{package.transcript()}\n\n"
             f"The newest question of the person, as it was understood: {package.question}"
         ]
+        if package.recognised:
+            # Words that the foreground does not know are in this one only.
+            parts.append(
+                "What the person said, by a second recogniser that knows all words; where the two differ, trust this "
+                f"one more:\n{package.second_transcript()}"
+            )
         if package.others:
             parts.append("Being worked on already, not your task: " + "; ".join(package.others))
         if self.abilities.audio and package.audio is not None and len(package.audio):

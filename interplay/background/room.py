@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interplay.background.base import Background, NoTools, Toolset
 from interplay.background.delegation import Delegation, State
+from interplay.background.ears import Ears, Recogniser
 from interplay.background.package import ContextPackage
 from interplay.background.running import Running
 from interplay.core.timeline import Timeline
@@ -25,6 +26,8 @@ KEEP = 200  # finished delegations that stay known
 SPINS = 50  # of the event loop, before settling begins to sleep
 SETTLE_S = 5.0  # of wall time that a simulated micro-turn gives to work in this process
 CLOSE_S = 2.0
+HEAR_S = 4.0  # a second recogniser that takes longer is not waited for
+AROUND_S = 20.0  # of what it understood, so much goes on the record
 MAX_PIECE = 4_000
 
 ReportKind = Literal["piece", "context", "ask", "aloud", "finished"]
@@ -44,6 +47,8 @@ class BackgroundRoom:
 
     memory: what is known of the person, as text for the package. instructions: the agent's, for its background.
     due: session second -> what is to be said by now because it was promised before, each once; never waits.
+    recogniser: gives the words of what the person said to a background that takes no sound. hear_s: wall seconds that
+    a delegation waits for them.
     """
 
     def __init__(
@@ -54,11 +59,15 @@ class BackgroundRoom:
         memory: str = "",
         instructions: str = "",
         due: Callable[[float], Sequence[Any]] | None = None,
+        recogniser: Recogniser | None = None,
+        hear_s: float = HEAR_S,
         max_running: int = MAX_RUNNING,
     ) -> None:
         self.background, self.tools = background, tools or NoTools()
         self.memory, self.instructions = memory, instructions
         self.due = due or (lambda now: ())
+        self.ears = Ears(recogniser) if recogniser is not None and not background.abilities.audio else None
+        self.hear_s = hear_s
         self.max_running = max_running
         self.delegations: dict[str, Delegation] = {}
         self._running: dict[str, Running] = {}
@@ -72,6 +81,11 @@ class BackgroundRoom:
     def open(self, timeline: Timeline, now: Callable[[], float]) -> None:
         """Begin a session. now: session seconds."""
         self._timeline, self._now = timeline, now
+
+    @property
+    def takes_sound(self) -> bool:
+        """Whether a package is to hold the person's sound: for the background itself, or for the recogniser."""
+        return self.background.abilities.audio or self.ears is not None
 
     @property
     def live(self) -> list[Delegation]:
@@ -187,6 +201,7 @@ class BackgroundRoom:
         delegation = running.delegation
         stream = mind.work(running)
         try:
+            await self._hear(running, mind)
             async for piece in stream:
                 self._take(delegation, piece.text[:MAX_PIECE].strip(), piece.kind)
         except asyncio.CancelledError:
@@ -203,6 +218,23 @@ class BackgroundRoom:
             delegation.finished, delegation.asking = True, ""
             delegation.finished_s = self._now()
             self.report("finished", delegation)
+
+    async def _hear(self, running: Running, mind: Background) -> None:
+        """Before the work begins: what the person said, by a recogniser that knows all words, if there is one."""
+        if self.ears is None or mind is not self.background:
+            return
+        delegation = running.delegation
+        try:
+            running.package = await self.ears.listen(running.package, self.hear_s)
+        except (InterplayError, TimeoutError) as error:  # it is worked on with what the foreground understood
+            running.package = replace(running.package, audio=None)
+            self.note("background", "unrecognised", id=delegation.id, text=str(error) or "the recogniser was too slow")
+            return
+        if running.package.recognised:
+            newest = [line.text for line in running.package.recognised if line.end_s > delegation.asked_s - AROUND_S]
+            text = " ".join(newest)[:MAX_PIECE]
+            delegation.meant = running.package.meant
+            self.note("background", "recognised", id=delegation.id, text=text, question=delegation.meant)
 
     def _take(self, delegation: Delegation, text: str, kind: str) -> None:
         if not text or not delegation.live:

@@ -132,6 +132,11 @@ def says_yes(text: str) -> bool | None:
     return True if _YES.match(words) else None
 
 
+def sentences(text: str) -> list[str]:
+    """Sentences of written text, at their punctuation marks; "3.5" is not two."""
+    return [part.strip() for part in re.split(r"(?<=[.!?])\s+", text) if part.strip()]
+
+
 STOPWORDS = frozenset(
     """
     a an the is are was were be been am do does did have has had can could would will shall should may might must

@@ -1,4 +1,7 @@
-"""One agent made ready for one session: its tools, its background, and what it remembers of this person."""
+"""One agent made ready for one session: its tools, its background, and what it remembers of this person.
+
+What needs an extra is imported when a room is made, not before: whoever runs sessions may import this freely.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,25 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from interplay.agents.tools.load import load_tools
-from interplay.background.choose import choose
 from interplay.background.room import BackgroundRoom
+from interplay.core.types import Missing
 
 if TYPE_CHECKING:
     from interplay.agents.spec import ToolSpec
     from interplay.agents.store import AgentStore
     from interplay.agents.visit import Visit
 
+NOBODY = "off"  # an agent whose background this is has none
+
 
 @dataclass(frozen=True, slots=True)
 class LiveAgent:
     """What a Session takes: `background=live.room`, `options=SessionOptions(foreground=live.foreground)`.
 
-    visit: the relationship's memory in this session, or None without a store.
+    room: None for an agent whose background is "off". visit: the relationship's memory in this session.
     """
 
-    room: BackgroundRoom
+    room: BackgroundRoom | None
     foreground: Mapping[str, Any] = field(default_factory=dict)
     visit: Visit | None = None
 
@@ -42,31 +46,55 @@ async def make_room(
 ) -> BackgroundRoom:
     """A background room. slot: "auto", "embedded", "local" or "provider:model". documents: a folder to search.
 
-    Making a model imports a lot: it is done in a thread, before the session's clock starts. Raises InterplayError.
+    Making a model imports a lot: it is done in a thread, before the session's clock starts. A background that takes no
+    sound gets the recogniser of this process, where one is installed. Raises InterplayError.
     """
+    from interplay.agents.tools.load import load_tools
+    from interplay.background import ears
+    from interplay.background.choose import choose
 
     async def search(query: str) -> list[str]:
         assert visit is not None
         return [f"{hit.who}: {hit.text}" for hit in await visit.memory.search(query)]
 
     background = await asyncio.to_thread(choose, slot, env)
-    toolbox = await load_tools(tools, memory=search if visit else None, documents=documents, now=now)
-    context = visit.background if visit else ""
-    return BackgroundRoom(background, toolbox, memory=context, due=visit.take_due if visit else None)
+    recogniser = None if background.abilities.audio else await asyncio.to_thread(ears.find, env)
+    specs = tuple(tools)
+    try:
+        toolbox = await load_tools(specs, memory=search if visit else None, documents=documents, now=now)
+    except Missing:
+        if specs or documents:
+            raise
+        toolbox = None  # nobody asked for tools: those that are there for all need an extra
+    return BackgroundRoom(
+        background,
+        toolbox,
+        memory=visit.background if visit else "",
+        due=visit.take_due if visit else None,
+        recogniser=recogniser,
+    )
 
 
-async def room_of(visit: Visit | None, *, delegates: bool) -> BackgroundRoom | None:
+async def room_of(
+    visit: Visit | None,
+    *,
+    delegates: bool,
+    documents: str = "",
+    env: Mapping[str, str] | None = None,
+    now: Callable[[], datetime] | None = None,
+) -> BackgroundRoom | None:
     """The background of one session: an agent's own, or the plain one for a foreground that delegates by itself.
 
     None for everybody else, and for an agent whose background is "off": nobody decides there what to hand over.
     Raises InterplayError for a background or tool that cannot be had.
     """
     if visit is None:
-        return await make_room() if delegates else None
+        return await make_room(documents=documents, env=env, now=now) if delegates else None
     spec = visit.spec
-    if spec.models.background == "off":
+    if spec.models.background == NOBODY:
         return None
-    return await make_room(spec.tools, slot=spec.models.background, visit=visit)
+    slot = spec.models.background
+    return await make_room(spec.tools, slot=slot, documents=documents, env=env, visit=visit, now=now)
 
 
 @asynccontextmanager
@@ -88,11 +116,8 @@ async def live_agent(
 
     visit = await Visit.open(store, agent, user, now=now)
     try:
-        spec = visit.spec
         clock = (lambda: now) if now is not None else None
-        room = await make_room(
-            spec.tools, slot=spec.models.background, documents=documents, env=env, visit=visit, now=clock
-        )
+        room = await room_of(visit, delegates=False, documents=documents, env=env, now=clock)
         yield LiveAgent(room, visit.options, visit)
     finally:
         await visit.close()

@@ -25,6 +25,7 @@ from interplay.session.mouth import AT_ONCE, Mouth
 
 AGAIN_S = 2.0  # of quiet: what was cut off by mere talk goes on
 KEEP_S = 30.0  # the rest of what was stopped can be asked for so long
+HEAR_S = 60.0  # of wall time, where session time waits
 OVERDUE_S = 15.0  # a foreground that has not delivered by then has forgotten
 UTTERANCE_S = 20.0  # how far back the question of a delegation reaches
 WATCHED = ("withdraw", "steer", "answer")  # heard for every foreground; the rest only for one that does not delegate
@@ -55,6 +56,8 @@ class Depth:
 
     def __init__(self, room: BackgroundRoom, mouth: Mouth | None, *, delegates: bool, realtime: bool) -> None:
         self.room, self.mouth, self.delegates, self.realtime = room, mouth, delegates, realtime
+        if not realtime:
+            room.hear_s = HEAR_S  # a file run waits for its words, so that it is the same every time
         self.floor = Floor()
         self.conversation = Conversation()
         self.delegator = Delegator()
@@ -232,7 +235,7 @@ class Depth:
             question=question,
             asked_s=self._now,
             lines=self.conversation.lines(),
-            audio=self._recent.audio() if abilities.audio else None,
+            audio=self._recent.audio() if self.room.takes_sound else None,
             frames=self._recent.frames() if abilities.images else (),
             memory=self.room.memory,
             instructions=self.room.instructions,
@@ -274,7 +277,7 @@ class Depth:
             detail = f" {working[0].progress[:1].upper()}{working[0].progress[1:]}." if working[0].progress else ""
             text = f"Still on it.{detail}"
         else:
-            text = f"Still on {len(working)} things: " + ", and ".join(plain(d.question) for d in working) + "."
+            text = f"Still on {len(working)} things: " + ", and ".join(plain(d.asked) for d in working) + "."
         if self.mouth is not None:
             self.mouth.read(AT_ONCE, text)
 
@@ -376,7 +379,7 @@ class Depth:
             if self.mouth is not None and (stopped or (not held.stopped and self._now - held.since_s >= AGAIN_S)):
                 del self._held[id]
                 self.room.delegations[id].unsaid = ""
-                again = f"{preface(self.room.delegations[id].question, held.whole)} {held.whole}"
+                again = f"{preface(self.room.delegations[id].asked, held.whole)} {held.whole}"
                 self._read(id, again if held.asked else held.text, held.whole)
 
     def _drop_held(self, id: str, reason: str) -> None:
