@@ -146,14 +146,15 @@ async def _run(
 
     from interplay.core.clock import SimulatedClock
     from interplay.core.timeline import Timeline
-    from interplay.foreground.registry import load_foreground
+    from interplay.gateway.foreground import load_mind
     from interplay.session import Session, SessionOptions, TurnView
     from interplay.voice.engine import HibariEngine
     from interplay.voice.hibari import HibariVoice
 
     desk = _desk(agent, user)
     chosen = (await desk.agent("file")).spec if desk is not None else None
-    mind = load_foreground(foreground or (chosen.models.foreground if chosen else "native"), checkpoint=checkpoint)
+    name = foreground or (chosen.models.foreground if chosen else "native")
+    mind = load_mind(name, checkpoint=checkpoint, agent=agent, user=user or "")
     if hasattr(surface, "video") and not mind.capabilities.sees:
         raise BadInput(f"--video: {mind.name} has no eyes; run without it, or choose another --checkpoint")
     speaker = {"voice": chosen.voice.name, "speed": chosen.voice.speed} if chosen else {}

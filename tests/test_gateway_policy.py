@@ -319,7 +319,7 @@ async def test_a_secret_never_reaches_log_error_record_or_metric(
 ) -> None:
     scrub.remember(SECRETS[-1])  # has no shape: known because the gateway was given it
     gate = await Gate.open(book)
-    caplog.handler.addFilter(scrub.ScrubFilter())
+    scrub.guard_logging()
     logger = logging.getLogger("interplay.test")
     for secret in SECRETS:
         caller = Caller(f"a {secret}", f"u {secret}", f"s {secret}")

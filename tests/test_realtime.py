@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from interplay.core.types import BadInput, Event, InterplayError, MicroTurnIn, MicroTurnOut, Missing
-from interplay.foreground.base import ForegroundSpec
+from interplay.foreground.base import Channel, ForegroundSpec
 from interplay.foreground.realtime import RealtimeForeground, load_realtime
-from interplay.foreground.realtime.channel import RealtimeChannel
 from interplay.foreground.realtime.link import Target
 from interplay.foreground.realtime.player import Player
 from interplay.foreground.registry import load_foreground
@@ -93,7 +92,7 @@ class Talk:
 
 
 async def talk(
-    channel: RealtimeChannel, until: Callable[[Talk], bool], *, limit_s: float = 60.0, after: int = 2
+    channel: Channel, until: Callable[[Talk], bool], *, limit_s: float = 60.0, after: int = 2
 ) -> Talk:
     """Step in wall time until something has happened, and a little longer."""
     done, began, left = Talk(), time.monotonic(), after

@@ -43,7 +43,8 @@ class Visit:
     """`visit = await Visit.open(store, "ada", "local")`, `visit.follow(timeline)`, run, `await visit.close()`.
 
     options: for `SessionOptions.foreground`: `prefix` (at most 48 words), `proactivity`, `instructions` (the whole text
-    for foregrounds that read more than a prefix). background: instructions and memory for the background.
+    for foregrounds that read more than a prefix), and for whom it is: `agent`, `user`, `session`.
+    background: instructions and memory for the background.
     """
 
     def __init__(self, memory: Memory, session: str, started: datetime, writer: MemoryWriter | None) -> None:
@@ -87,6 +88,7 @@ class Visit:
         prefix, context = await memory.prefix(now=started), await memory.background_context(now=started)
         told = "\n\n".join(part for part in (spec.instructions.foreground, context) if part)
         visit.options = {"prefix": prefix, "proactivity": float(spec.proactivity), "instructions": told}
+        visit.options |= {"agent": agent, "user": user, "session": visit.session}  # for whom providers are paid
         visit._await_due(await memory.list("reminder"))
         visit.background = "\n\n".join(part for part in (spec.instructions.background, context) if part)
         return visit

@@ -40,9 +40,9 @@ class Setup:
     @cached_property
     def mind(self) -> Foreground:
         """The foreground under test, loaded when a task first asks for it. Raises BadInput or Missing."""
-        from interplay.foreground.registry import load_foreground
+        from interplay.gateway.foreground import load_mind
 
-        return load_foreground(self.foreground, checkpoint=self.checkpoint)
+        return load_mind(self.foreground, checkpoint=self.checkpoint, agent="bench")
 
     def number(self, name: str, default: float, *, least: float = 0.0) -> float:
         """The option `name` as a number of at least `least`. Raises BadInput."""

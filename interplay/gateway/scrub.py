@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote
 
 HIDDEN = "[secret]"
@@ -70,27 +70,30 @@ def spans(text: str) -> list[tuple[int, int]]:
     return found
 
 
-class ScrubFilter(logging.Filter):
-    """A logging filter that scrubs messages, arguments and tracebacks of every record that passes."""
+def guard_logging() -> None:
+    """From now on no log record of this process carries a secret, whatever handlers there are or will be.
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    Records are cleaned where they are made; those without a secret are left alone. Safe to call twice.
+    """
+    make = logging.getLogRecordFactory()
+    if getattr(make, "scrubs", False):
+        return
+
+    def scrubbed(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
         try:
-            record.msg, record.args = scrub(record.getMessage()), None
-        except Exception:
-            record.msg, record.args = HIDDEN, None
+            told = record.getMessage()
+        except Exception:  # a log call of somebody who counted wrong: logging itself will say so
+            return record
+        if (clean := scrub(told)) != told:
+            record.msg, record.args = clean, None
         if record.exc_info:
-            record.exc_text = scrub(logging.Formatter().formatException(record.exc_info))  # type: ignore[arg-type]
-            record.exc_info = None
+            told = logging.Formatter().formatException(record.exc_info)  # pyright: ignore[reportArgumentType]
+            if (clean := scrub(told)) != told:
+                record.exc_text, record.exc_info = clean, None
         if record.stack_info:
             record.stack_info = scrub(record.stack_info)
-        return True
+        return record
 
-
-def guard_logging(handlers: Iterable[logging.Handler] | None = None) -> None:
-    """Put the filter on these handlers, by default on all of the root logger and of uvicorn. Safe to call twice."""
-    if handlers is None:
-        names = ("", "uvicorn", "uvicorn.error", "uvicorn.access", "interplay")
-        handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
-    for handler in handlers:
-        if not any(isinstance(existing, ScrubFilter) for existing in handler.filters):
-            handler.addFilter(ScrubFilter())
+    scrubbed.scrubs = True  # pyright: ignore[reportFunctionMemberAccess]
+    logging.setLogRecordFactory(scrubbed)

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from interplay.core.types import BadInput, Missing
 from interplay.gateway.gateway import Gateway
 from interplay.gateway.http import GatewayApp
+from interplay.gateway.scrub import guard_logging
 
 HEAD_S = 10.0  # for a request's head to arrive, whether it is the first on its connection or a later one
 KEEP_ALIVE_S = 30
@@ -105,6 +106,7 @@ async def serve(
         sock.bind((host, port))
     except OSError as error:
         raise BadInput(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    guard_logging()
     async with await Gateway.open(config) as gateway:
         server = server_of(GatewayApp(gateway, hosts=hosts))
         if ready is not None:

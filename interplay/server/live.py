@@ -18,7 +18,7 @@ import uvicorn
 
 from interplay.core.types import INPUT_SAMPLES, BadInput, MicroTurnIn, Missing
 from interplay.foreground.base import Foreground, ForegroundSpec
-from interplay.foreground.registry import load_foreground
+from interplay.gateway.foreground import load_mind
 from interplay.server.admission import Seats
 from interplay.server.app import create_app
 from interplay.server.house import House
@@ -63,7 +63,8 @@ def serve(
             raise BadInput(f"cannot create the timeline folder {folder}: {error.strerror or error}") from error
     listener = listen(host, port)
     try:
-        mind = load_foreground(foreground or (chosen.models.foreground if chosen else "native"), checkpoint=checkpoint)
+        name = foreground or (chosen.models.foreground if chosen else "native")
+        mind = load_mind(name, checkpoint=checkpoint, agent=agent or "default", user=user or "")
         engine = HibariEngine(chosen.voice.name, speed=chosen.voice.speed) if chosen else HibariEngine()
         prepare(engine, mind)
         asyncio.run(warm(mind))

@@ -30,33 +30,38 @@ class Kind:
 
 
 class RealtimeForeground:
-    """A foreground made of one or more targets, in order of preference.
+    """A foreground made of one or more targets, in order of preference. Nobody is told what its conversations cost:
+    `interplay.gateway.foreground.load_mind` gives one that is metered.
 
-    meter: told of every connection and its costs. Options of a channel: `instructions` (text for the provider).
+    Options of a channel: `instructions` (text for the provider).
     """
 
     capabilities = Capabilities(speaks=True, sees=False)
 
-    def __init__(self, targets: list[Target], *, instructions: str = "", meter: Meter | None = None) -> None:
+    def __init__(self, targets: list[Target], *, instructions: str = "") -> None:
         if not targets:
             raise BadInput("a real-time foreground needs at least one target")
         self.name = ",".join(target.name for target in targets)
-        self.targets, self.instructions, self.meter = targets, instructions, meter
+        self.targets, self.instructions = targets, instructions
 
     async def open(self, spec: ForegroundSpec) -> RealtimeChannel:
         """Connect. Raises InterplayError if no target can be reached."""
+        return await self.converse(spec, self.targets, None)
+
+    async def converse(self, spec: ForegroundSpec, targets: list[Target], meter: Meter | None) -> RealtimeChannel:
+        """As `open`, with targets in this order. meter: told of every connection and its costs; closed at the end."""
         instructions = str(spec.options.get("instructions") or self.instructions)
-        channel = RealtimeChannel(self.targets, instructions=instructions, meter=self.meter)
+        channel = RealtimeChannel(targets, instructions=instructions, meter=meter)
         await channel.start()
         return channel
 
 
-def load_realtime(name: str, *, meter: Meter | None = None) -> RealtimeForeground:
+def load_realtime(name: str) -> RealtimeForeground:
     """The foreground of a name such as "openai-realtime/gpt-realtime,gemini-live".
 
     Raises BadInput for an unknown kind, Missing for a key, an address or a package that is not there.
     """
-    return RealtimeForeground([make_target(one.strip()) for one in name.split(",") if one.strip()], meter=meter)
+    return RealtimeForeground([make_target(one.strip()) for one in name.split(",") if one.strip()])
 
 
 def make_target(name: str) -> Target:
@@ -163,7 +168,7 @@ KINDS: dict[str, Kind] = {
     ),
     "openai-live": Kind("openai", "gpt-live-1", ("OPENAI_API_KEY",), _pydantic(_openai_live), "OpenAI's Live API"),
     "gemini-live": Kind("google", "gemini-3.8-live", ("GOOGLE_API_KEY",), _pydantic(_gemini), "Google's Live API"),
-    "xai": Kind("x-ai", "grok-voice-latest", ("XAI_API_KEY",), _pydantic(_xai, **_HEAR), "xAI's voice API"),
+    "xai": Kind("xai", "grok-voice-latest", ("XAI_API_KEY",), _pydantic(_xai, **_HEAR), "xAI's voice API"),
     "azure-realtime": Kind(
         "azure", "gpt-realtime", ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT"), _pydantic(_azure, **_HEAR),
         "Azure OpenAI's Realtime API",
