@@ -54,6 +54,9 @@ Checkpoint = Annotated[
     Path | None,
     typer.Option("--checkpoint", help="Weights for the native model; default: the ones that ship."),
 ]
+Traced = Annotated[
+    Path | None, typer.Option("--trace", metavar="OUT.jsonl", help="Where the 200 ms of every micro-turn went.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Makes everything random in a run repeatable.")]
 
 
@@ -75,6 +78,10 @@ def live(
         typer.Option("--allow-host", help="A name under which the page may be reached, beside localhost."),
     ] = None,
     user: User = None,
+    engine: Annotated[
+        str, typer.Option(help='Where the native model computes: a "thread" here, or a "process" of its own.')
+    ] = "thread",
+    trace: Traced = None,
     seed: Seed = 0,
 ) -> None:
     """Talk to it now: serves the page, needs no keys."""
@@ -94,6 +101,8 @@ def live(
         allow_hosts=allow_host or (),
         seed=seed,
         user=user,
+        engine=engine,
+        trace=trace,
     )
 
 
@@ -113,6 +122,7 @@ def run(
         typer.Option("--timeline", metavar="OUT.jsonl", help="The record of the session."),
     ] = None,
     user: User = None,
+    trace: Traced = None,
     seed: Seed = 0,
 ) -> None:
     """Play a recording to the agent, as fast as the machine can, and write what it says and when."""
@@ -126,7 +136,7 @@ def run(
         from interplay.surfaces.video import FilmedSurface
 
         surface = FilmedSurface(source, video, out)
-    report = asyncio.run(_run(surface, agent, user, foreground, checkpoint, timeline, seed))
+    report = asyncio.run(_run(surface, agent, user, foreground, checkpoint, timeline, seed, trace))
     if report.error is not None:
         raise report.error
 
@@ -139,6 +149,7 @@ async def _run(
     checkpoint: Path | None,
     timeline: Path | None,
     seed: int,
+    trace: Path | None,
 ) -> SessionReport:
     """One session on a simulated clock, with a progress bar, and its summary on stdout."""
     from rich.console import Console
@@ -148,6 +159,8 @@ async def _run(
     from interplay.core.timeline import Timeline
     from interplay.gateway.foreground import load_mind
     from interplay.session import Session, SessionOptions, TurnView
+    from interplay.session.agent import room_of
+    from interplay.session.trace import Trace
     from interplay.voice.engine import HibariEngine
     from interplay.voice.hibari import HibariVoice
 
@@ -170,15 +183,15 @@ async def _run(
                 *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
             )
         )
-        options, visit, room = SessionOptions(seed=seed), None, None
+        tracing = stack.enter_context(contextlib.closing(Trace(trace))) if trace is not None else None
+        if tracing is not None:
+            await tracing.watch(mind)
+        options, visit = SessionOptions(seed=seed, trace=tracing), None
         if desk is not None:
             stack.push_async_callback(desk.close)
             visit = await stack.enter_async_context(desk.attend(record, "file"))
-            options = SessionOptions(seed=seed, foreground=visit.options if visit else {})
-        if visit is not None or mind.capabilities.delegates:
-            from interplay.session.agent import room_of
-
-            room = await room_of(visit, delegates=mind.capabilities.delegates)
+            options = SessionOptions(seed, visit.options if visit else {}, tracing)
+        room = await room_of(visit, delegates=mind.capabilities.delegates)
         task = progress.add_task(surface.info.path.name, total=surface.turns_estimate)
 
         def on_turn(view: TurnView) -> None:
@@ -195,6 +208,8 @@ async def _run(
         typer.echo(f"interplay: {record.error}", err=True)
     if report.error is None:
         _print_summary(surface, report, heard, said, timeline)
+        if tracing is not None:
+            typer.echo(tracing.table())
     return report
 
 

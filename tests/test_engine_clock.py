@@ -15,7 +15,7 @@ from interplay.engine.clocked import ACTIVE_S, MAX_BEHIND, MAX_WAITING, Clocked 
 from interplay.engine.core import Append, Chosen, Engine, Opening  # noqa: E402
 from interplay.engine.errors import EngineError, Lagging, NoSession, OutOfOrder, Overloaded  # noqa: E402
 from interplay.engine.local import LocalEngine  # noqa: E402
-from interplay.engine.watch import STUCK_TURNS, Watch  # noqa: E402
+from interplay.engine.watch import REMEMBER_S, STUCK_TURNS, Watch  # noqa: E402
 from tests.test_engine_core import SMALL, Script, build, play, same  # noqa: E402
 
 BINS = np.zeros((10, 80), np.uint8)
@@ -190,7 +190,9 @@ def test_on_time_with_nothing_in_it_is_not_healthy(clocked):
     watch.gone("a")
     assert not watch.problems()
     assert not watch.saw(replace(chosen, odds=(float("nan"), 0.0)), 1)
-    assert "not numbers" in watch.problems()[0]
+    assert "not a number" in watch.problems()[0]
+    watch.now = lambda: time.monotonic() + REMEMBER_S + 1
+    assert not watch.problems() and watch.broken == 1
 
 
 def test_a_broken_step_is_told_to_everybody_and_the_clock_goes_on(clocked, monkeypatch):

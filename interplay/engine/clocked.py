@@ -20,13 +20,15 @@ from interplay.core.types import MICRO_TURN_S, InterplayError
 from interplay.engine.admission import Admission
 from interplay.engine.core import Append, Chosen, Engine, Opening
 from interplay.engine.errors import EngineError, Lagging, NoSession, OutOfOrder, Overloaded
-from interplay.engine.watch import Watch
+from interplay.engine.watch import Watch, is_number
 
 GATHER_S = 0.004
 MAX_WAITING = 8  # micro-turns of one session; more is a client that does not listen to us
 MAX_BEHIND = 2  # waiting micro-turns of a real-time session that are still run; older ones are dropped, not caught up
 SHED_AT = 0.5  # of the period: a step that begins this late, or is expected to end beyond it, runs without pictures
 ACTIVE_S = 0.6  # a real-time session that has sent nothing for so long is not waited for
+
+NOT_A_NUMBER = EngineError("the model's output was not a number; this session cannot go on")
 
 Reply = Callable[["Chosen | EngineError"], None]
 
@@ -67,8 +69,9 @@ class Stats:
 class Clocked:
     """Sessions of an engine on a clock.
 
-    floor: real-time sessions that are let in whatever was measured. trace: called with one dict per micro-turn (when it
-    arrived, its step began and ended, and with how many), None for no tracing.
+    floor: real-time sessions that are let in whatever was measured. report: what the self-test found, for `health`.
+    trace: called with one dict per micro-turn (when it arrived, its step began and ended, and with how many), None for
+    no tracing.
     """
 
     def __init__(
@@ -78,10 +81,12 @@ class Clocked:
         period_s: float = MICRO_TURN_S,
         gather_s: float = GATHER_S,
         floor: int = 1,
+        report: dict[str, Any] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engine, self.period_s, self.gather_s, self.now = engine, period_s, gather_s, now
-        self.admission, self.watch, self.stats = Admission(period_s, floor=floor), Watch(), Stats()
+        self.admission, self.watch, self.stats = Admission(period_s, floor=floor), Watch(now), Stats()
+        self.report = report
         self.trace: Callable[[dict[str, Any]], None] | None = None
         self.draining = False
         self._lines: dict[str, _Line] = {name: _Line(True, now()) for name in engine.seats}
@@ -134,6 +139,11 @@ class Clocked:
         for waiting in line.queue if line else ():
             waiting.reply(NoSession(f"session {session!r} was closed"))
 
+    def pace(self, session: str, realtime: bool) -> None:
+        """Whether deadlines count for this session: what a client knows and the memory of a dead process does not."""
+        if (line := self._lines.get(session)) is not None:
+            line.realtime = realtime
+
     def idle(self, seconds: float) -> list[str]:
         """Sessions that have sent nothing for so long."""
         limit = self.now() - seconds
@@ -145,12 +155,15 @@ class Clocked:
 
     # ---- micro-turns
 
-    def submit(self, append: Append, reply: Reply) -> None:
-        """Queue one micro-turn; `reply` is called once, now or in a later `run`. Never raises for what is sent."""
+    def submit(self, append: Append, reply: Reply, sent: float | None = None) -> None:
+        """Queue one micro-turn; `reply` is called once, now or in a later `run`. Never raises for what is sent.
+
+        sent: when it was sent, if that is known: what lay unread while we stood still was late all the same.
+        """
         try:
             known = self.engine.known(append)
             if known is not None:
-                return reply(known)
+                return reply(known if is_number(known) else NOT_A_NUMBER)
             line = self._lines[append.session]
             tail = line.queue[-1].append.turn if line.queue else -1
             if append.turn <= tail:
@@ -163,9 +176,10 @@ class Clocked:
         except InterplayError as error:
             return reply(_as_engine_error(error))
         line.seen = self.now()
-        line.queue.append(_Waiting(append, line.seen, reply))
+        arrived = line.seen if sent is None else min(max(sent, line.seen - 60.0), line.seen)
+        line.queue.append(_Waiting(append, arrived, reply))
         if self._first is None:
-            self._first = line.seen
+            self._first = arrived
         return None
 
     def _again(self, line: _Line, append: Append, reply: Reply) -> None:
@@ -203,7 +217,7 @@ class Clocked:
         self._first = min(left) if left else None
         if not due:
             return 0
-        appends = self._shed([w.append for _, w in due], began, min(w.arrived for _, w in due))
+        appends = self._shed(due, began)
         try:
             results: list[Chosen | EngineError] = list(self.engine.step(appends))
         except Exception as error:  # a bug or a broken machine: everybody hears of it, the clock goes on
@@ -212,17 +226,22 @@ class Clocked:
         self._account(due, began, ended)
         for (_, waiting), result in zip(due, results, strict=True):
             if isinstance(result, Chosen) and not self.watch.saw(result, waiting.append.digest()):
-                result = EngineError("the model's output was not a number; this session cannot go on")
+                result = NOT_A_NUMBER
             waiting.reply(result)
         return len(due)
 
-    def _shed(self, appends: list[Append], began: float, arrived: float) -> list[Append]:
-        """Leave pictures out before anybody's sound is late."""
-        late = began - arrived > SHED_AT * self.period_s
-        if not late and self.admission.predict(len(appends)) < self.period_s:
+    def _shed(self, due: list[tuple[_Line, _Waiting]], began: float) -> list[Append]:
+        """Leave pictures out before anybody's sound is late. On a simulated clock nothing is ever late."""
+        appends = [w.append for _, w in due]
+        real = [w.arrived for line, w in due if line.realtime]
+        late = bool(real) and began - min(real) > SHED_AT * self.period_s
+        if not real or (not late and self.admission.predict(len(due)) < self.period_s):
             return appends
-        self.stats.shed_frames += sum(a.frame is not None for a in appends)
-        return [replace(a, frame=None) if a.frame is not None else a for a in appends]
+        for place, (line, waiting) in enumerate(due):
+            if line.realtime and waiting.append.frame is not None:
+                self.stats.shed_frames += 1
+                appends[place] = replace(waiting.append, frame=None)
+        return appends
 
     def _account(self, due: list[tuple[_Line, _Waiting]], began: float, ended: float) -> None:
         stats, real = self.stats, [w for line, w in due if line.realtime]
@@ -255,7 +274,7 @@ class Clocked:
 
     def health(self) -> dict[str, Any]:
         """What is true now: places, load, and `status`, with `problems`: degraded (late), draining (no new sessions),
-        or broken (on time, with nothing in it)."""
+        or broken (on time, with nothing in it, or waited for in vain)."""
         broken = self.watch.problems()
         status = "broken" if broken else "draining" if self.draining else "ok"
         problems = [*broken]
@@ -270,6 +289,8 @@ class Clocked:
             "step_ms": self.stats.step.ms(),
             "late": self.stats.late,
             "turns": self.stats.turns,
+            "fixed_shape": self.engine.fixed,
+            "selftest": self.report,
         }
 
 

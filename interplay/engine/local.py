@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,8 +16,11 @@ from typing import Any, TypeVar
 from interplay.engine.clocked import Clocked
 from interplay.engine.core import Append, Chosen, Opening
 from interplay.engine.errors import EngineError
+from interplay.engine.metrics import exposition
 
 T = TypeVar("T")
+
+log = logging.getLogger("interplay.engine")
 
 
 class LocalEngine:
@@ -62,6 +66,17 @@ class LocalEngine:
     async def health(self) -> dict[str, Any]:
         return await self.call(lambda c: c.health())
 
+    async def metrics(self) -> bytes:
+        """For Prometheus. Raises Missing without prometheus_client."""
+        return await self.call(exposition)
+
+    async def trace(self, tell: Callable[[dict[str, Any]], None] | None) -> None:
+        """Call `tell`, on the engine's thread, with where the time of every micro-turn went (see `Clocked`)."""
+        await self.call(lambda c: setattr(c, "trace", tell))
+
+    async def shut_down(self) -> None:
+        self.stop()
+
     async def call(self, do: Callable[[Clocked], T]) -> T:
         """Run `do` between two steps, on the thread that owns the engine."""
         loop, future = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
@@ -98,11 +113,14 @@ class LocalEngine:
                 if not self._todo and (wait is None or wait > 0):
                     self._wake.wait(wait)
                 tasks, self._todo = self._todo, deque()
-            for task in tasks:
-                task()
-            at = self.clocked.next_at()
-            if at is not None and at <= self.clocked.now():
-                self.clocked.run()
+            try:
+                for task in tasks:
+                    task()
+                at = self.clocked.next_at()
+                if at is not None and at <= self.clocked.now():
+                    self.clocked.run()
+            except Exception:  # a bug of ours costs whoever asked an answer, and nobody else the engine
+                log.exception("the engine's thread goes on")
 
 
 def _from_thread(loop: asyncio.AbstractEventLoop, future: asyncio.Future, result: Any) -> None:

@@ -24,11 +24,13 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
 from interplay.engine.clocked import Clocked
-from interplay.engine.core import Append, Chosen, Engine, Opening
+from interplay.engine.core import Append, Chosen, Opening
 from interplay.engine.errors import EngineError, EngineGone, NoSession
 from interplay.engine.local import LocalEngine
+from interplay.engine.selftest import assemble
 
 SNAPSHOT_TURNS = 50  # 10 s between two snapshots of a session
+VIDEO = "video-"  # how the names of sessions with video begin: the router sees nothing else of a session
 STICKY = 100_000  # sessions whose replica a router remembers
 CALLS = 10_000  # at a time per replica: capacity is decided by the engine, not by the number of calls
 CALL_S = 2.0  # a micro-turn that has not come back by then never will
@@ -55,7 +57,7 @@ class PlaceRouter(RequestRouter):
         known = self._sticky.get(session) if session else None
         if known in by_name:
             return [[by_name[known]]]
-        best = max(by_name, key=self._room(by_name))
+        best = max(by_name, key=self._room(by_name, "free_video" if session.startswith(VIDEO) else "free"))
         if session:
             self._sticky[session] = best
             self._placed.setdefault(best, []).append(time.monotonic())
@@ -63,14 +65,14 @@ class PlaceRouter(RequestRouter):
                 self._sticky.popitem(last=False)
         return [[by_name[best]]]
 
-    def _room(self, replicas: dict[str, RunningReplica]) -> Any:
+    def _room(self, replicas: dict[str, RunningReplica], kind: str) -> Any:
         """Free places as published, less what we have placed there since."""
         recent = time.monotonic() - STATS_S - 1
         for name in [*self._placed]:
             self._placed[name] = [at for at in self._placed[name] if at > recent]
 
         def room(name: str) -> float:
-            return float(replicas[name].routing_stats.get("free", 0)) - len(self._placed.get(name, ()))
+            return float(replicas[name].routing_stats.get(kind, 0)) - len(self._placed.get(name, ()))
 
         return room
 
@@ -81,14 +83,15 @@ STATS_S = 1.0
 class Replica:
     """One engine in a process of its own. Calls answer with a result or with an EngineError as a value."""
 
-    def __init__(self, checkpoint: str | None, slots: int) -> None:
+    def __init__(self, checkpoint: str | None, slots: int, video_slots: int = 0) -> None:
         import torch
 
         from interplay.model import checkpoint as checkpoints
 
         torch.set_num_threads(1)
         model, _, _ = checkpoints.load(Path(checkpoint) if checkpoint else checkpoints.default_checkpoint())
-        self.engine = LocalEngine(Clocked(Engine(model, slots=slots)))
+        video_slots = video_slots if model.config.glances else 0
+        self.engine = LocalEngine(assemble(model, slots=slots, video_slots=video_slots))
 
     async def append(self, append: Append) -> tuple[Chosen | EngineError, bool]:
         """The result, and whether the session should move elsewhere."""
@@ -146,7 +149,9 @@ class Replica:
     def record_routing_stats(self) -> dict[str, Any]:
         """What the router sees of us."""
         clocked = self.engine.clocked
-        return {"free": 0 if clocked.draining else clocked.engine.free()}
+        engine = clocked.engine
+        video = len(engine.video.free) if engine.video is not None else 0
+        return {"free": 0, "free_video": 0} if clocked.draining else {"free": engine.free(), "free_video": video}
 
     def check_health(self) -> None:
         """Serve replaces a replica whose outputs have no content."""
@@ -156,9 +161,14 @@ class Replica:
 
 
 def application(
-    checkpoint: str | None = None, slots: int = 16, replicas: int = 2, options: dict[str, Any] | None = None
+    checkpoint: str | None = None,
+    slots: int = 16,
+    replicas: int = 2,
+    options: dict[str, Any] | None = None,
+    video_slots: int = 0,
 ) -> serve.Application:
-    """The Serve application; also named in deploy/ray.yaml. options: further ones of the deployment."""
+    """The Serve application; also named in deploy/ray.yaml. options: further ones of the deployment. slots,
+    video_slots: of each replica; a model without eyes gets none of the latter."""
     routing: dict[str, Any] = {"request_router_class": PlaceRouter, "request_routing_stats_period_s": STATS_S}
     router = RequestRouterConfig(**routing)
     settings: dict[str, Any] = {
@@ -170,12 +180,13 @@ def application(
         "ray_actor_options": {"num_cpus": 1, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}}},
         **(options or {}),
     }
-    return serve.deployment(Replica).options(**settings).bind(checkpoint, slots)
+    return serve.deployment(Replica).options(**settings).bind(checkpoint, slots, video_slots)
 
 
 def build(arguments: dict[str, str]) -> serve.Application:
     """For `serve run interplay.engine.ray_serve:build checkpoint=... slots=16 replicas=2` and config files."""
-    return application(arguments.get("checkpoint"), int(arguments.get("slots", 16)), int(arguments.get("replicas", 2)))
+    numbers = {name: int(arguments[name]) for name in ("slots", "replicas", "video_slots") if name in arguments}
+    return application(arguments.get("checkpoint"), **numbers)
 
 
 @dataclass(slots=True)
@@ -205,7 +216,8 @@ class RayEngine:
 
     async def open(self, opening: Opening | None = None, *, realtime: bool = True) -> str:
         """A new session on the replica with the most room. Raises Overloaded."""
-        session, opening = secrets.token_hex(8), opening or Opening()
+        opening = opening or Opening()
+        session = (VIDEO if opening.video else "") + secrets.token_hex(8)
         self._lives[session] = _Life(opening, realtime)
         try:
             error = await self._at(session).open.remote(session, opening, realtime)
@@ -278,6 +290,10 @@ class RayEngine:
     async def health(self) -> dict[str, Any]:
         """How the replica that would take the next session is."""
         return await self._handle.health.remote()
+
+    async def whereabouts(self, session: str) -> dict[str, Any]:
+        """How the replica that this session is on is."""
+        return await self._at(session).health.remote()
 
     async def close(self, session: str) -> None:
         life = self._lives.get(session)

@@ -1,14 +1,15 @@
 """The other side of the socket: an engine in its own process, as if it were here.
 
-Keeps two compute processes on a folder, one at work and one waiting (see `process.py`). When the first dies, the
-second takes over the sessions where they were; what was not answered is sent again, and answered once.
+When the compute process dies, the spare takes over the sessions where they were; what was not answered is sent again,
+and answered once. One that hangs is killed, and then it is the same.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
+import secrets
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,25 +17,42 @@ from typing import Any
 
 from interplay.engine import wire
 from interplay.engine.core import Append, Chosen, Opening
-from interplay.engine.errors import EngineError, EngineGone
+from interplay.engine.errors import EngineError, EngineGone, NoSession
+from interplay.engine.keeper import Keeper
 from interplay.engine.process import SOCKET, STOP
 
-START_S = 60.0  # loading torch and a model on a busy machine
+START_S = 90.0  # loading torch and a model on a busy machine
 RETRY_S = 0.02
+ANSWER_S = 2.0  # a micro-turn that is not answered by then is sent again
+PATIENCE_S = 30.0  # ... until it is given up
+HEALTH_S = 2.0
+BEAT_S = 1.0
+STALLED_BEATS = 6  # so many questions in a row without an answer: it hangs
 MAX_UNANSWERED = 4096
+
+
+class _Asked:
+    """One question on its way. again: it was sent twice, to two processes."""
+
+    __slots__ = ("again", "future", "message")
+
+    def __init__(self, message: bytes, future: asyncio.Future) -> None:
+        self.message, self.future, self.again = message, future, False
 
 
 class RemoteEngine:
     """Client of the compute process of `folder`. Made with `await RemoteEngine.connect(folder)`."""
 
-    def __init__(self, folder: Path, command: list[str] | None) -> None:
-        self.folder, self._command = folder, command
-        self.processes: list[asyncio.subprocess.Process] = []
+    def __init__(self, folder: Path, keeper: Keeper | None) -> None:
+        self.folder, self.keeper = folder, keeper
         self.restarts = 0
+        self.pid = 0  # of the process that answers
         self._number = 0
-        self._asked: dict[int, tuple[bytes, asyncio.Future]] = {}
+        self._asked: dict[int, _Asked] = {}
+        self._simulated: set[str] = set()
+        self._tell: Callable[[dict[str, Any]], None] | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._task: asyncio.Task | None = None
+        self._tasks: list[asyncio.Task] = []
         self._closing = False
 
     @classmethod
@@ -44,118 +62,168 @@ class RemoteEngine:
         *,
         checkpoint: Path | None = None,
         slots: int = 32,
+        video_slots: int = 0,
+        floor: int = 1,
         spare: bool = True,
         start: bool = True,
+        keeper: Keeper | None = None,
     ) -> RemoteEngine:
         """Talk to the engine of `folder`, starting it (and a spare) if `start`. Raises EngineGone if none answers.
 
-        folder: private to this user; it holds the socket and the sessions' memory, so a tmpfs is best.
+        folder: private to this user; it holds the socket and the sessions' memory, so a tmpfs is best. keeper: who
+        starts it; default: one made of the other options.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / STOP).unlink(missing_ok=True)
-        command = None
         if start:
-            command = [sys.executable, "-m", "interplay.engine.process", str(folder), "--slots", str(slots)]
-            command += ["--checkpoint", str(checkpoint)] if checkpoint else []
-        engine = cls(folder, command)
-        for _ in range(1 + spare if command else 0):
-            await engine._spawn()
-        await engine._reconnect()
-        engine._task = asyncio.create_task(engine._listen(), name="engine-client")
+            (folder / STOP).unlink(missing_ok=True)
+            given = {"slots": slots, "video_slots": video_slots, "floor": floor, "spare": spare}
+            keeper = keeper or Keeper(folder, checkpoint=checkpoint, **given)
+        engine = cls(folder, keeper)
+        try:
+            await engine._reconnect()
+        except BaseException:
+            if keeper is not None:
+                await keeper.stop()
+            raise
+        engine._tasks.append(asyncio.create_task(engine._listen(), name="engine-client"))
+        if keeper is not None:
+            engine._tasks.append(asyncio.create_task(engine._beat(), name="engine-beat"))
         return engine
-
-    async def _spawn(self) -> None:
-        assert self._command is not None
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        # A session of its own: a signal to us, or our death, is not its death.
-        process = await asyncio.create_subprocess_exec(
-            *self._command, env=environment, start_new_session=True, stdin=asyncio.subprocess.DEVNULL
-        )
-        self.processes.append(process)
 
     async def _reconnect(self) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + START_S
         while True:
+            if self.keeper is not None:
+                self.keeper.keep()
             try:
                 self._reader, self._writer = await asyncio.open_unix_connection(
                     str(self.folder / SOCKET), limit=wire.MAX_BYTES
                 )
-                return
             except OSError as error:
-                self.processes = [p for p in self.processes if p.returncode is None]
-                if loop.time() > until or (self._command and not self.processes):
+                if loop.time() > until:
                     raise EngineGone("the engine's process does not answer") from error
                 await asyncio.sleep(RETRY_S)
+                continue
+            if self.keeper is not None:
+                self.keeper.answered()
+            if self._tell is not None:
+                self._writer.write(wire.pack({"n": 0, "op": "trace"}))
+            return
 
     async def _listen(self) -> None:
         """Read answers; when the line breaks, find the engine again and ask again what was not answered."""
+        broken = False
         while True:
             try:
                 head, body = await wire.read(self._reader)
             except (asyncio.IncompleteReadError, ConnectionError, EngineError):
                 if self._closing:
                     return
-                self.restarts += 1
+                broken = True
                 try:
-                    self.processes = [p for p in self.processes if p.returncode is None]
                     await self._reconnect()
-                    if self._command is not None:
-                        await self._spawn()  # a new spare
                 except EngineError as error:
                     self._fail(error)
                     return
                 assert self._writer is not None
-                for message, _ in list(self._asked.values()):
-                    self._writer.write(message)
+                for asked in list(self._asked.values()):
+                    asked.again = True
+                    self._writer.write(asked.message)
                 continue
-            _, future = self._asked.pop(head.get("n", 0), (b"", None))
-            if future is None or future.done():
+            self.restarts += broken  # counted when it answers: a dying process may still accept one line more
+            broken = False
+            asked = self._asked.pop(head.get("n", 0), None)
+            if asked is None or asked.future.done():
                 continue
             if "error" in head:
-                future.set_exception(wire.read_error(head))
+                asked.future.set_exception(wire.read_error(head))
             else:
-                future.set_result((head, body))
+                asked.future.set_result((head, body))
+
+    async def _beat(self) -> None:
+        """Watch that the process answers; end it if it hangs, for the spare to take over. Only beats of ours that
+        really happened count, so a machine that stood still as a whole kills nobody."""
+        silent = 0
+        while not self._closing:
+            await asyncio.sleep(BEAT_S)
+            try:
+                await asyncio.wait_for(self._health(), BEAT_S)
+                silent = 0
+            except (TimeoutError, EngineError):
+                silent += 1
+            if silent >= STALLED_BEATS and self.keeper is not None and self.keeper.kill(self.pid):
+                silent = 0
 
     def _fail(self, error: EngineError) -> None:
-        for _, future in self._asked.values():
-            if not future.done():
-                future.set_exception(error)
+        for asked in self._asked.values():
+            if not asked.future.done():
+                asked.future.set_exception(error)
         self._asked.clear()
 
-    async def _ask(self, make: Any) -> tuple[dict[str, Any], bytes]:
-        if self._writer is None or self._closing or (self._task is not None and self._task.done()):
+    async def _ask(self, make: Callable[[int], bytes]) -> tuple[dict[str, Any], bytes, bool]:
+        """The answer, and whether the question was sent to two processes."""
+        if self._writer is None or self._closing or (self._tasks and self._tasks[0].done()):
             raise EngineGone("the engine's process is gone")
         if len(self._asked) >= MAX_UNANSWERED:
             raise EngineGone("the engine's process does not keep up with us")
         self._number += 1
         number = self._number
-        message, future = make(number), asyncio.get_running_loop().create_future()
-        self._asked[number] = (message, future)
+        asked = self._asked[number] = _Asked(make(number), asyncio.get_running_loop().create_future())
         try:
             with suppress(ConnectionError):  # the listener notices, and sends it again
-                self._writer.write(message)
+                self._writer.write(asked.message)
                 await self._writer.drain()
-            return await future
+            try:
+                head, body = await asked.future
+            except NoSession:
+                if asked.again:
+                    raise _Gone from None
+                raise
+            return head, body, asked.again
         finally:
             self._asked.pop(number, None)
 
     async def _command_(self, op: str, body: bytes = b"", **fields: Any) -> tuple[dict[str, Any], bytes]:
-        return await self._ask(lambda n: wire.pack({"n": n, "op": op, **fields}, body))
+        try:
+            head, data, _ = await self._ask(lambda n: wire.pack({"n": n, "op": op, **fields}, body))
+        except _Gone:
+            if op == "close":  # the first of them heard it, and died
+                return {}, b""
+            raise NoSession(f"no session {fields.get('session')!r} here") from None
+        return head, data
 
     async def open(self, opening: Opening | None = None, *, realtime: bool = True, session: str | None = None) -> str:
         """As `LocalEngine.open`."""
-        fields = {"opening": asdict(opening or Opening()), "realtime": realtime, "session": session}
+        name = session or secrets.token_hex(8)  # ours, so that a question that is sent twice opens one session
+        fields = {"opening": asdict(opening or Opening()), "realtime": realtime, "session": name}
         head, _ = await self._command_("open", **fields)
         if realtime:
             await asyncio.sleep(head["wait_s"])
-        return str(head["session"])
+        else:
+            self._simulated.add(name)
+        return name
 
     async def append(self, append: Append) -> Chosen:
-        head, _ = await self._ask(lambda n: wire.append_message(n, append))
-        return wire.read_chosen(head)
+        """Run one micro-turn. Raises EngineError of some kind; EngineGone if there is no answer for long."""
+        until = time.monotonic() + PATIENCE_S
+        simulated = append.session in self._simulated
+        while True:
+            asking = self._ask(lambda n: wire.append_message(n, append, simulated))
+            try:
+                head, _, _ = await asyncio.wait_for(asking, ANSWER_S)
+            except TimeoutError:
+                if time.monotonic() > until:
+                    raise EngineGone(f"micro-turn {append.turn} was not answered for {PATIENCE_S:.0f} s") from None
+                continue
+            except _Gone:
+                raise NoSession(f"no session {append.session!r} here") from None
+            if self._tell is not None and "times" in head:
+                self._tell({"session": append.session, "turn": append.turn, **head["times"]})
+            return wire.read_chosen(head)
 
     async def close(self, session: str) -> None:
+        self._simulated.discard(session)
         await self._command_("close", session=session)
 
     async def rollback(self, session: str, turn: int) -> None:
@@ -172,18 +240,48 @@ class RemoteEngine:
 
     async def restore(self, data: bytes, session: str | None = None, *, realtime: bool = True) -> tuple[str, dict]:
         head, _ = await self._command_("restore", data, session=session, realtime=realtime)
+        if not realtime:
+            self._simulated.add(str(head["session"]))
         return str(head["session"]), head["extra"]
 
+    async def drain(self) -> None:
+        """Let nobody in any more."""
+        await self._command_("drain")
+
     async def health(self) -> dict[str, Any]:
-        return {**(await self._command_("health"))[0]["health"], "restarts": self.restarts}
+        """As `Clocked.health`, with `restarts`. Raises EngineGone if it does not answer at once."""
+        try:
+            health = await asyncio.wait_for(self._health(), HEALTH_S)
+        except TimeoutError:
+            raise EngineGone(f"the engine's process has not answered for {HEALTH_S:.0f} s") from None
+        return {**health, "restarts": self.restarts}
+
+    async def _health(self) -> dict[str, Any]:
+        health = (await self._command_("health"))[0]["health"]
+        self.pid = health["pid"]
+        return health
+
+    async def metrics(self) -> bytes:
+        """For Prometheus. Raises EngineError without prometheus_client over there, or if it does not answer."""
+        try:
+            return (await asyncio.wait_for(self._command_("metrics"), HEALTH_S))[1]
+        except TimeoutError:
+            raise EngineGone(f"the engine's process has not answered for {HEALTH_S:.0f} s") from None
+
+    async def trace(self, tell: Callable[[dict[str, Any]], None] | None) -> None:
+        """Call `tell` with where the time of each of our micro-turns went. The clock is the machine's, so its times
+        can be compared with `time.monotonic` here."""
+        self._tell = tell
+        await self._command_("trace")
 
     async def leave(self) -> None:
         """Hang up. The engine and its sessions stay for whoever comes next."""
         self._closing = True
         if self._writer is not None:
             self._writer.close()
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self._fail(EngineGone("we hung up"))
 
     async def shut_down(self) -> None:
         """End the engine, its spare and all sessions."""
@@ -191,8 +289,9 @@ class RemoteEngine:
         with suppress(EngineError, TimeoutError):
             await asyncio.wait_for(self._command_("stop"), 2)
         await self.leave()
-        for process in self.processes:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.terminate()
-                await process.wait()
+        if self.keeper is not None:
+            await self.keeper.stop()
+
+
+class _Gone(Exception):
+    """No such session, said by the second process that was asked the same."""

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from interplay.engine import exact
-from interplay.engine.core import Append, Chosen, Engine
+from interplay.engine.clocked import Clocked
+from interplay.engine.core import Append, Chosen, Engine, Opening
+from interplay.engine.state import FRAME
 from interplay.model.transformer import Inputs, InteractionModel
 
 TURNS = 5
+
+log = logging.getLogger("interplay.engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,33 +31,54 @@ class Report:
     exact: bool
     seconds: float
 
+    def as_dict(self) -> dict[str, Any]:
+        """For /health."""
+        return {"invariant": self.invariant, "exact": self.exact, "text": describe(self)}
+
 
 def selftest(model: InteractionModel) -> Report:
-    """Run the same few micro-turns alone, among others in another slot, and at once, and compare the bits."""
+    """Run the same few micro-turns alone, among others in another slot, and at once, and compare the bits; with eyes
+    also in sessions with video."""
     began = time.perf_counter()
+    found = [_ask(model, video) for video in ((False, True) if model.config.glances else (False,))]
+    return Report(all(f[0] for f in found), all(f[1] for f in found), time.perf_counter() - began)
+
+
+def _ask(model: InteractionModel, video: bool) -> tuple[bool, bool]:
+    """Whether outputs are invariant, and whether exact."""
     rng = np.random.default_rng(0)
     bins = rng.integers(0, 16, (TURNS, 10, 80), dtype=np.uint8)
     noise = rng.integers(0, 16, (TURNS, 4, 10, 80), dtype=np.uint8)
-    alone = _play(Engine(model, slots=1), "it", bins, [], noise)
-    crowded = _play(Engine(model, slots=4), "it", bins, ["a", "b", "c"], noise)
+    frames = rng.integers(0, 256, (TURNS, *FRAME), dtype=np.uint8) if video else None
+    alone = _play(_engine(model, video, 1), "it", bins, frames, [], noise)
+    crowded = _play(_engine(model, video, 4), "it", bins, frames, ["a", "b", "c"], noise)
     heard = torch.tensor([[chosen.heard for chosen in alone]])
     said = torch.tensor([[chosen.said for chosen in alone]])
     fed = [torch.cat([torch.zeros(1, 1, dtype=torch.int64), words[:, :-1]], 1) for words in (heard, said)]
+    seen = None if frames is None else torch.from_numpy(frames)[None]
     with torch.no_grad():
-        out = exact.forward(model, Inputs(torch.from_numpy(bins)[None], fed[0], fed[1], heard))
+        out = exact.forward(model, Inputs(torch.from_numpy(bins)[None], fed[0], fed[1], heard, frames=seen))
     odds = [tuple(row) for row in out.decision[0].softmax(-1).tolist()]
     same = [c.odds for c in alone] == [c.odds for c in crowded]
-    return Report(same, same and odds == [c.odds for c in alone], time.perf_counter() - began)
+    return same, same and odds == [c.odds for c in alone]
 
 
-def _play(engine: Engine, name: str, bins: np.ndarray, others: list[str], noise: np.ndarray) -> list[Chosen]:
+def _engine(model: InteractionModel, video: bool, slots: int) -> Engine:
+    return Engine(model, slots=1, video_slots=slots) if video else Engine(model, slots=slots)
+
+
+def _play(
+    engine: Engine, name: str, bins: np.ndarray, frames: np.ndarray | None, others: list[str], noise: np.ndarray
+) -> list[Chosen]:
+    video = frames is not None
     for other in others:
-        engine.open(session=other)
-    engine.open(session=name)
+        engine.open(Opening(video=video), other)
+    engine.open(Opening(video=video), name)
     results = []
     for turn in range(TURNS):
-        crowd = [Append(o, turn, noise[turn, i]) for i, o in enumerate(others[: 1 + turn])]
-        results.append(engine.step([*crowd, Append(name, turn, bins[turn])])[-1])
+        frame = None if frames is None else frames[turn]
+        crowd = [Append(o, turn, noise[turn, i], frame=frame) for i, o in enumerate(others[: 1 + turn])]
+        results.append(engine.step([*crowd, Append(name, turn, bins[turn], frame=frame)])[-1])
     return results
 
 
@@ -63,4 +91,26 @@ def describe(report: Report) -> str:
     return "outputs depend on the batch on this machine: all slots run in one fixed shape"
 
 
-__all__ = ["Report", "describe", "selftest"]
+def assemble(
+    model: InteractionModel,
+    *,
+    slots: int,
+    video_slots: int = 0,
+    floor: int = 1,
+    make: Callable[[bool], Engine] | None = None,
+) -> Clocked:
+    """An engine on a clock, after asking this machine's libraries: in the fixed shape if they do not keep the promise.
+
+    make(fixed): the engine, default: one in this process's own memory. The report is in `Clocked.health`.
+    """
+    report = selftest(model)
+    if make is None:
+        engine = Engine(model, slots=slots, video_slots=video_slots, fixed=not report.invariant)
+    else:
+        engine = make(not report.invariant)
+    level = logging.INFO if report.exact else logging.WARNING
+    log.log(level, "self-test in %.1f s: %s", report.seconds, describe(report))
+    return Clocked(engine, floor=floor, report=report.as_dict())
+
+
+__all__ = ["Report", "assemble", "describe", "selftest"]

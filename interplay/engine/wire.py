@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,12 @@ async def read(reader: asyncio.StreamReader) -> tuple[dict[str, Any], bytes]:
     return parsed, data[head:]
 
 
-def append_message(number: int, append: Append) -> bytes:
+def append_message(number: int, append: Append, simulated: bool = False) -> bytes:
+    """simulated: the session is on no clock of the world; said every time, for a process that has just taken over."""
     head: dict[str, Any] = {"n": number, "op": "append", "session": append.session, "turn": append.turn}
+    head["at"] = time.monotonic()  # a clock that the processes of one machine share
+    if simulated:
+        head["simulated"] = True
     if append.event:
         head["event"] = append.event
     if any(append.marks):

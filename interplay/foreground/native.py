@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from interplay.core.types import BadInput, MicroTurnIn, MicroTurnOut, Missing
-from interplay.engine.clocked import Clocked
-from interplay.engine.core import Append, Chosen, Engine, Opening
+from interplay.core.types import BadInput, MicroTurnIn, MicroTurnOut
+from interplay.engine.core import Append, Chosen, Opening
 from interplay.engine.local import LocalEngine
+from interplay.engine.selftest import assemble
 from interplay.foreground.base import Capabilities, ForegroundSpec
 from interplay.foreground.interpret import Intake, Narrator
 from interplay.model import checkpoint as checkpoints
@@ -20,10 +21,10 @@ from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import Vocabulary, tokens
 
 SPEAK_THRESHOLD = 0.5
-EVENT_WORDS = 200  # waiting words of text events; older ones give way
 FLOOR = 4  # people at a time that a small machine serves even when it is busy with something else
 CALL_WORDS = 16  # of a tool call that is being spelled
 SLOTS, VIDEO_SLOTS = 32, 8
+EVENT_WORDS = 200  # waiting words of text events; older ones give way
 NEVER = -11.0  # bias of a decision that a checkpoint of the first format never learnt to take
 
 
@@ -37,6 +38,12 @@ class Sessions(Protocol):
     async def close(self, session: str) -> None: ...
 
     async def health(self) -> dict[str, Any]: ...
+
+    async def metrics(self) -> bytes: ...
+
+    async def trace(self, tell: Callable[[dict[str, Any]], None] | None) -> None: ...
+
+    async def shut_down(self) -> None: ...
 
 
 class NativeForeground:
@@ -63,14 +70,24 @@ class NativeForeground:
         delegates = float(model.decision.bias[DECISIONS.index("delegate")].detach()) > NEVER
         self.capabilities = Capabilities(speaks=False, sees=self.eyes, delegates=delegates)
         if engine is None:
-            places = Engine(model, slots=slots, video_slots=VIDEO_SLOTS if self.eyes else 0)
-            engine = LocalEngine(Clocked(places, floor=FLOOR))
+            video_slots = VIDEO_SLOTS if self.eyes else 0
+            engine = LocalEngine(assemble(model, slots=slots, video_slots=video_slots, floor=FLOOR))
         self.engine = engine
+        self.times: dict[tuple[str, int], dict[str, Any]] | None = None
 
     @classmethod
-    def load(cls, checkpoint: Path | None = None) -> NativeForeground:
-        """Read a checkpoint (default: the one that ships). Raises Missing or BadInput."""
-        return cls(*checkpoints.load(checkpoint or checkpoints.default_checkpoint()))
+    def load(cls, checkpoint: Path | None = None, *, process: bool = False, slots: int = SLOTS) -> NativeForeground:
+        """Read a checkpoint (default: the one that ships). process: compute in a process of its own, with `slots`
+        places. Raises Missing or BadInput."""
+        path = checkpoint or checkpoints.default_checkpoint()
+        model, vocabulary, note = checkpoints.load(path)
+        if not process:
+            return cls(model, vocabulary, note, slots=slots)
+        from interplay.engine.housed import HousedEngine
+
+        video_slots = min(slots, VIDEO_SLOTS) if model.config.glances else 0
+        engine = HousedEngine(path, slots=slots, video_slots=video_slots, floor=FLOOR)
+        return cls(model, vocabulary, note, engine=engine)
 
     async def open(self, spec: ForegroundSpec) -> NativeChannel:
         """A new conversation. Options: `threshold`, how sure it must be to do more than listen (0-1, default 0.5);
@@ -94,13 +111,21 @@ class NativeForeground:
         return await self.engine.health()
 
     async def metrics(self) -> bytes:
-        """The engine's figures as Prometheus text; nothing where prometheus_client is not installed."""
-        try:
-            from interplay.engine.metrics import exposition
+        """The engine's figures as Prometheus text. Raises Missing where prometheus_client is not installed."""
+        return await self.engine.metrics()
 
-            return await self.engine.call(exposition) if isinstance(self.engine, LocalEngine) else b""
-        except Missing:
-            return b""
+    async def begin_tracing(self) -> None:
+        """From now on, `NativeChannel.times` tells where the time of its last micro-turn went."""
+        self.times = {}
+        await self.engine.trace(self._note)
+
+    def _note(self, times: dict[str, Any]) -> None:
+        if self.times is not None:
+            self.times[times["session"], times["turn"]] = times
+
+    async def shut_down(self) -> None:
+        """End what the engine runs beside us."""
+        await self.engine.shut_down()
 
 
 class NativeChannel:
@@ -113,6 +138,7 @@ class NativeChannel:
         self._intake, self._narrator = Intake(foreground.words), Narrator(foreground.words)
         self._session = ""
         self._turn = -1
+        self.times: dict[str, Any] | None = None  # of the last micro-turn, when asked for
 
     async def begin(self, *, video: bool) -> None:
         """Take a place in the engine. A model with eyes waits for the first micro-turn to see whether there is video.
@@ -129,6 +155,8 @@ class NativeChannel:
             await self.begin(video=turn.frame is not None)
         self._turn = max(self._turn + 1, turn.turn)
         chosen = await self._foreground.engine.append(self._append(turn))
+        if (times := self._foreground.times) is not None:
+            self.times = times.pop((self._session, self._turn), None)
         heard, said, actions = self._narrator.tell(chosen.decision, chosen.heard, chosen.said)
         return MicroTurnOut(turn.turn, None, heard, said, actions)
 

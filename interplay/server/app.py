@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from interplay import __version__
-from interplay.core.types import InterplayError
+from interplay.core.types import InterplayError, Missing
 from interplay.foreground.base import Foreground
 from interplay.server import wire
 from interplay.server.admission import Seats, host_allowed, origin_allowed
@@ -51,7 +51,12 @@ def create_app(house: House) -> Starlette:
 
     async def metrics(_: Request) -> Response:
         figures = getattr(house.foreground, "metrics", None)
-        text = await figures() if figures is not None else b""
+        try:
+            text = await asyncio.wait_for(figures(), VITALS_S) if figures is not None else b""
+        except (TimeoutError, InterplayError) as error:
+            missing = isinstance(error, InterplayError) and error.code == Missing.code
+            told = str(error) or "the engine does not answer"
+            return PlainTextResponse(f"{told}\n", status_code=501 if missing else 503)
         return Response(text, media_type="text/plain; version=0.0.4")
 
     async def examples(_: Request) -> Response:

@@ -22,6 +22,7 @@ from interplay.core.types import InterplayError
 from interplay.server import wire
 from interplay.server.admission import Allowance
 from interplay.server.house import House
+from interplay.session.agent import room_of
 from interplay.session.session import Session, SessionOptions, SessionReport
 from interplay.surfaces.browser import BrowserSurface, Gap
 
@@ -82,12 +83,9 @@ async def _session(socket: WebSocket, house: House, hello: wire.Hello) -> None:
     try:
         with Timeline(path, memory=house.timeline_records) as timeline:
             async with house.attend(timeline) as visit:
-                options = SessionOptions(seed=house.seed, foreground=visit.options if visit else {})
-                mind, room = house.foreground, None
-                if visit is not None or mind.capabilities.delegates:
-                    from interplay.session.agent import room_of  # needs the extras of agents and tools
-
-                    room = await room_of(visit, delegates=mind.capabilities.delegates)
+                options = SessionOptions(house.seed, visit.options if visit else {}, house.trace, name)
+                mind = house.foreground
+                room = await room_of(visit, delegates=mind.capabilities.delegates)
                 session = Session(mind, voice, surface, clock, timeline, options=options, background=room)
                 opening = wire.ready(session=name, foreground=mind.name, voice=voice.name, sees=mind.capabilities.sees)
                 await socket.send_text(wire.dumps(opening))
@@ -131,9 +129,11 @@ async def _conclude(socket: WebSocket, report: SessionReport, problem: wire.Wire
             code = CLOSE_CODES.get(problem.code, POLICY)
             await asyncio.wait_for(socket.send_text(wire.dumps(wire.error(problem.code, problem.message))), GOODBYE_S)
         elif report.error is not None:
-            log.error("a session failed: %s", report.error, exc_info=report.error.__cause__)
-            code = FAILED
-            await asyncio.wait_for(socket.send_text(wire.dumps(wire.error("failed", str(report.error)))), GOODBYE_S)
+            told = "overloaded" if report.error.code == "overloaded" else "failed"
+            if told == "failed":
+                log.error("a session failed: %s", report.error, exc_info=report.error.__cause__)
+            code = CLOSE_CODES[told]
+            await asyncio.wait_for(socket.send_text(wire.dumps(wire.error(told, str(report.error)))), GOODBYE_S)
     await _goodbye(socket, wire.ended(report.reason, report.turns, report.session_s), code)
 
 

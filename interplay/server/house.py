@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from interplay.core.timeline import Timeline
 from interplay.foreground.base import Foreground
 from interplay.server.admission import Seats
+from interplay.session.trace import Trace
 from interplay.voice.base import Voice
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class House:
 
     timeline_dir: where every session leaves its timeline, or None. idle_s: a page that sends nothing for this long is
     gone. hosts: names beside localhost and addresses under which this server may be reached. agents: who is served
-    to whom, and their store; None without the extra `agents`.
+    to whom, and their store; None without the extra `agents`. trace: notes where the time of every micro-turn goes.
     """
 
     foreground: Foreground
@@ -39,6 +40,7 @@ class House:
     hosts: frozenset[str] = frozenset()
     examples: Path = EXAMPLES
     agents: AgentDesk | None = None
+    trace: Trace | None = None
 
     def attend(self, timeline: Timeline) -> AbstractAsyncContextManager[Visit | None]:
         """The agent's part of one session: what it remembers before, what it keeps afterwards."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import os
@@ -22,6 +21,7 @@ from interplay.gateway.foreground import load_mind
 from interplay.server.admission import Seats
 from interplay.server.app import create_app
 from interplay.server.house import House
+from interplay.session.trace import Trace
 from interplay.voice.engine import HibariEngine
 from interplay.voice.hibari import HibariVoice
 
@@ -47,11 +47,14 @@ def serve(
     allow_hosts: Iterable[str] = (),
     seed: int = 0,
     user: str | None = None,
+    engine: str = "thread",
+    trace: str | Path | None = None,
 ) -> None:
     """Load everything once, open the port, print the address when ready, serve until interrupted.
 
     port: 0 takes a free one. agent: a name in the store of agents, None or "default" for the one without a memory.
-    user: whose memory. foreground: default: the agent's own.
+    user: whose memory. foreground: default: the agent's own. engine: where the native model computes, on a "thread" of
+    this process or in a "process" of its own. trace: a file for where the time of every micro-turn went.
     Raises BadInput for a port that is taken and whatever else the caller can put right, before anything is served.
     """
     desk, chosen = _desk(agent or "default", user)
@@ -64,22 +67,36 @@ def serve(
     listener = listen(host, port)
     try:
         name = foreground or (chosen.models.foreground if chosen else "native")
-        mind = load_mind(name, checkpoint=checkpoint, agent=agent or "default", user=user or "")
-        engine = HibariEngine(chosen.voice.name, speed=chosen.voice.speed) if chosen else HibariEngine()
-        prepare(engine, mind)
-        asyncio.run(warm(mind))
+        if engine == "process" and name == "native":
+            mind = housed(checkpoint, max_sessions)
+        elif engine in ("process", "thread"):
+            mind = load_mind(name, checkpoint=checkpoint, agent=agent or "default", user=user or "")
+        else:
+            raise BadInput(f"--engine {engine}: thread or process")
+        speaker = HibariEngine(chosen.voice.name, speed=chosen.voice.speed) if chosen else HibariEngine()
+        prepare(speaker, mind)
         house = House(
             foreground=mind,
-            new_voice=lambda: HibariVoice(engine),
+            new_voice=lambda: HibariVoice(speaker),
             seats=Seats(max_sessions),
             timeline_dir=folder,
             seed=seed,
             hosts=frozenset(name.lower() for name in allow_hosts),
             agents=desk,
+            trace=Trace(Path(trace)) if trace else None,
         )
         run(house, listener, open_browser=open_browser)
     finally:
         listener.close()
+
+
+def housed(checkpoint: str | Path | None, sessions: int) -> Foreground:
+    """The native model, computing in a process of its own with room for so many. Raises Missing or BadInput."""
+    try:
+        from interplay.foreground.native import NativeForeground
+    except ImportError as error:
+        raise Missing('the native model needs torch; get it with: pip install "interplay[native]"') from error
+    return NativeForeground.load(Path(checkpoint) if checkpoint else None, process=True, slots=sessions)
 
 
 def _desk(agent: str, user: str | None) -> tuple[AgentDesk | None, AgentSpec | None]:
@@ -148,17 +165,20 @@ def run(house: House, listener: socket.socket, *, open_browser: bool = False) ->
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
-    _Announced(config, url, open_browser, house.agents).run(sockets=[listener])
+    _Announced(config, url, open_browser, house).run(sockets=[listener])
 
 
 class _Announced(uvicorn.Server):
     """Says where it is once it really answers."""
 
-    def __init__(self, config: uvicorn.Config, url: str, open_browser: bool, agents: AgentDesk | None = None):
+    def __init__(self, config: uvicorn.Config, url: str, open_browser: bool, house: House):
         super().__init__(config)
-        self.url, self.open_browser, self.agents = url, open_browser, agents
+        self.url, self.open_browser, self.house = url, open_browser, house
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await warm(self.house.foreground)
+        if self.house.trace is not None:
+            await self.house.trace.watch(self.house.foreground)
         await super().startup(sockets)
         print(f"interplay is listening: {self.url}", flush=True)
         if self.open_browser:
@@ -166,5 +186,10 @@ class _Announced(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
-        if self.agents is not None:
-            await self.agents.close()
+        if (trace := self.house.trace) is not None:
+            trace.close()
+            print(trace.table() or "no micro-turn was traced", flush=True)
+        if (shut_down := getattr(self.house.foreground, "shut_down", None)) is not None:
+            await shut_down()
+        if self.house.agents is not None:
+            await self.house.agents.close()

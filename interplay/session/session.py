@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from interplay.foreground.base import Channel, Foreground, ForegroundSpec
 from interplay.session.depth import Depth
 from interplay.session.mouth import OWN, Mouth, MouthTurn
 from interplay.session.surface import Surface, SurfaceClosed, SurfaceIn, TurnView
+from interplay.session.trace import Trace
 from interplay.voice.base import Voice, VoiceTurn
 
 METRICS_TURNS = 50  # 10 s
@@ -43,10 +44,13 @@ SETTLE_S = 0.1  # of the 0.2 s of a micro-turn, what a word that is not rendered
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """seed: makes everything that is random in a session repeatable. foreground: options for the channel."""
+    """seed: makes everything that is random in a session repeatable. foreground: options for the channel. trace: who
+    is told where the time of every micro-turn went, and under which name."""
 
     seed: int = 0
     foreground: Mapping[str, Any] = field(default_factory=dict)
+    trace: Trace | None = None
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -101,6 +105,7 @@ class Session:
             else None
         )
         self._turn = 0
+        self._thought = (0.0, 0.0)  # when the foreground was asked, and had answered
         self._stop_reason = ""
         self._unsaid: tuple[str, ...] = ()  # told to the foreground on its next micro-turn
         self._missing: dict[str, Any] | None = None  # a run of incomplete slices, one record for all
@@ -145,12 +150,19 @@ class Session:
             self._turn = tick.turn
             self.report.late.add(tick.lateness_s)
             try:
+                came = monotonic()
                 captured = await self.surface.read(tick.turn)
                 if captured is None:
                     return "ended"
-                await self.surface.write(await self._micro_turn(channel, tick, captured))
+                read = monotonic()
+                view = await self._micro_turn(channel, tick, captured)
+                spoken = monotonic()
+                await self.surface.write(view)
             except SurfaceClosed as closed:
                 return str(closed) or "surface closed"
+            if (trace := self.options.trace) is not None:
+                marks = (came, read, *self._thought, spoken, monotonic())
+                trace.note(self.options.name, tick.turn, tick.lateness_s, marks, getattr(channel, "times", None))
             self._turn += 1
             self.report.turns += 1
             if self.clock.realtime and self.report.turns % METRICS_TURNS == 0:
@@ -164,9 +176,10 @@ class Session:
         if self.depth is not None and not self.clock.realtime:
             await self.depth.room.settle(MICRO_TURN_S)
         seen = self._input(tick, captured)
-        began = perf_counter()
+        began, asked = perf_counter(), monotonic()
         out = await channel.step(seen)
         step_s = perf_counter() - began
+        self._thought = (asked, monotonic())
         self.report.step.add(step_s)
         if out.heard:
             self.report.heard_words += len(out.heard.split())
