@@ -195,7 +195,9 @@ def _read(who: str, clause: str, t: float, now: datetime) -> list[Note]:
         return _promise(clause, t, now, "")
     found = _reminder(clause, t, now)
     if found:
-        return found
+        # Heard without punctuation, "my name is ada" may stand before it in one breath.
+        before = _REMIND.search(clause)
+        return [*(_read(who, clause[: before.start()], t, now) if before is not None else ()), *found]
     notes = [note for fact in FACTS if (note := _match(fact, clause, t)) is not None][:1]
     gone = [note for fact in GONE if (note := _match(fact, clause, t, gone=True)) is not None]
     return gone or notes or _promise(clause, t, now, "user: ")
