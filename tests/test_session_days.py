@@ -90,7 +90,7 @@ async def test_a_session_that_ends_before_it_could_say_it_has_not_said_it(url: s
 
 async def test_what_was_promised_and_what_is_owed_are_known_the_next_day(url: str) -> None:
     says = [(1.0, "i promise to water the plants"), (6.0, "who founded the garden club")]
-    talk, _ = await session(url, MORNING, says, 7.8)
+    talk, _ = await session(url, MORNING, says, 8.6)
     assert talk.records("background", "dropped")[0]["reason"] == "session closed", "it ended before it was answered"
     _, prefix = await session(url, MORNING + timedelta(days=1), [], 2)
     assert "water the plants" in prefix and "answer who founded the garden club" in prefix
