@@ -13,6 +13,8 @@ import soundfile
 from interplay.bench.cli import TASKS
 from interplay.bench.people import RecordedCast, SyntheticCast, Unspoken, load_casts
 from interplay.bench.runner import Player
+from interplay.bench.task import Setup
+from interplay.bench.together import side_by_side
 from interplay.cli import main
 from interplay.core.types import BadInput
 from interplay.foreground.silent import SilentForeground
@@ -178,6 +180,35 @@ def test_the_command_writes_what_other_tools_read(tmp_path, recordings):
     assert document["machine"] and document["seed"] == 0 and document["foreground"] == "silent"
     assert (tmp_path / "r" / "bench.png").stat().st_size > 5000
     assert len((tmp_path / "r" / "items.jsonl").read_text().splitlines()) >= 12
+
+
+@pytest.mark.slow
+def test_items_side_by_side_find_what_they_find_one_by_one():
+    pytest.importorskip("torch")
+    from interplay.bench.pool import Job, Worker
+    from interplay.foreground.native import NativeForeground
+
+    mind = NativeForeground.load()
+    worker = Worker(Job("interplay.bench.speaking:CUESPEAK", Setup(seed=3)), mind)
+    assert len(worker.players) > 1
+    items = [worker.make(0, number) for number in range(6)]
+    together = list(side_by_side(items, worker.play, worker.players))
+    assert together == list(side_by_side(items, worker.play, worker.players[:1]))
+    assert [row["number"] for row in together] == list(range(6))
+
+
+def test_an_item_that_fails_ends_the_rest():
+    played = []
+
+    def play(item, player):
+        played.append(item)
+        if item == 3:
+            raise BadInput("no such item")
+        return item
+
+    with pytest.raises(BadInput):
+        list(side_by_side(range(1000), play, [None, None]))
+    assert len(played) < 20
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ Every item is made and played from (task, column, number, seed) alone, so it doe
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
@@ -20,12 +20,15 @@ from interplay.bench.mixing import SNR_DB
 from interplay.bench.people import Cast, SyntheticCast, Unspoken, load_casts
 from interplay.bench.runner import Player, player
 from interplay.bench.task import Result, Setup
+from interplay.bench.together import side_by_side
 from interplay.bench.wording import use_phrasings
 from interplay.core.types import BadInput
 from interplay.foreground.base import Foreground
 
 Row = dict[str, Any]
+Place = tuple[int, int]  # column, number
 Summary = tuple[dict[str, float], dict[str, tuple[float, float]]]
+PART = 25  # items that a process takes at a time
 ATTEMPTS = 6  # an item whose sentences nobody recorded is drawn again, this often
 
 
@@ -69,22 +72,31 @@ class Job:
 
 
 class Worker:
-    """One process's foreground, voice and casts."""
+    """One process's foreground, voices and casts."""
 
     def __init__(self, job: Job, mind: Foreground | None = None) -> None:
         self.task, self.seed = job.load(), job.setup.seed
         use_phrasings(job.setup.phrasings)
         self.casts, self.notes = casts(job.setup)
-        self.player = player(mind or job.setup.mind, self.seed)
+        mind = mind or job.setup.mind
+        self.players = [player(mind, self.seed) for _ in range(mind.capabilities.together)]
 
-    def run(self, column: int, number: int) -> Row:
-        """One item as a row; a row with `unspoken` where the column cannot ask this."""
+    def run(self, places: Iterable[Place]) -> Iterator[Row]:
+        """Each item as a row; a row with `unspoken` where the column cannot ask this."""
+        return side_by_side((self.make(*place) for place in places), self.play, self.players)
+
+    def make(self, column: int, number: int) -> tuple[int, Item | Unspoken]:
         try:
-            item = self.task.item(self.casts[column], self.seed, number)
+            return number, self.task.item(self.casts[column], self.seed, number)
         except Unspoken as error:
+            return number, error
+
+    def play(self, made: tuple[int, Item | Unspoken], player: Player) -> Row:
+        number, item = made
+        if isinstance(item, Unspoken):
             category = self.task.categories[number % len(self.task.categories)]
-            return {"category": category, "unspoken": str(error), "number": number}
-        return {**self.task.perform(item, self.player), "number": number, "seconds": round(item.seconds, 2)}
+            return {"category": category, "unspoken": str(item), "number": number}
+        return {**self.task.perform(item, player), "number": number, "seconds": round(item.seconds, 2)}
 
 
 _worker: Worker | None = None
@@ -96,9 +108,9 @@ def _begin(job: Job) -> None:
     _worker = Worker(job)
 
 
-def _work(place: tuple[int, int]) -> Row:
+def _work(places: list[Place]) -> list[Row]:
     assert _worker is not None
-    return _worker.run(*place)
+    return list(_worker.run(places))
 
 
 def run(reference: str, setup: Setup) -> Result:
@@ -115,15 +127,16 @@ def run(reference: str, setup: Setup) -> Result:
     return collect(task, setup, [cast.name for cast in columns], rows, notes)
 
 
-def _rows(job: Job, places: list[tuple[int, int]], setup: Setup) -> Iterator[Row]:
+def _rows(job: Job, places: list[Place], setup: Setup) -> Iterator[Row]:
     if setup.jobs == 1:
         _one_thread()
-        worker = Worker(job, setup.mind)
-        yield from (worker.run(*place) for place in places)
+        yield from Worker(job, setup.mind).run(places)
         return
     # spawn: a forked child would inherit torch's and espeak-ng's threads and locks in whatever state they are in.
     with ProcessPoolExecutor(setup.jobs, get_context("spawn"), _begin, (job,)) as pool:
-        yield from pool.map(_work, places)
+        parts = [places[at : at + PART] for at in range(0, len(places), PART)]
+        for rows in pool.map(_work, parts):
+            yield from rows
 
 
 def collect(task: ItemTask, setup: Setup, names: list[str], rows: list[list[Row]], notes: list[str]) -> Result:

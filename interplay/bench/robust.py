@@ -20,7 +20,6 @@ from interplay.bench.stats import bootstrap
 ECHO_DB = 10.0
 ECHO_S = (0.02, 0.3)
 LOSS = 0.05
-REACTION_S = 3.0  # speech this soon after the agent's own is taken as an answer to itself
 
 
 def echo_item(category: str, rng: random.Random, cast: Cast) -> Item:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from interplay.core.timeline import Record, Timeline
 from interplay.foreground.base import Foreground
 from interplay.session import Session, SessionOptions, Surface
 from interplay.voice.base import Voice
+
+if TYPE_CHECKING:
+    from interplay.voice.engine import HibariEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +91,20 @@ def read(records: list[Record], stage: Stage | None = None) -> Run:
 
 
 @cache
-def agent_voice(seed: int) -> Voice:
-    """The voice that users hear, rendering within the micro-turn. One per process: its cache is worth keeping."""
+def _renderer(seed: int) -> HibariEngine:
+    """One per process: its cache is worth keeping."""
     from interplay.voice.engine import HibariEngine
+
+    return HibariEngine(seed=seed)
+
+
+def agent_voice(seed: int) -> Voice:
+    """The voice that users hear, rendering within the micro-turn."""
     from interplay.voice.hibari import HibariVoice
 
-    return HibariVoice(HibariEngine(seed=seed), sync=True)
+    return HibariVoice(_renderer(seed), sync=True)
 
 
-def player(mind: Foreground, seed: int) -> Player:
-    """The foreground with the voice it needs."""
-    return Player(mind, None if mind.capabilities.speaks else agent_voice(seed))
+def player(mind: Foreground, seed: int, options: Mapping[str, Any] | None = None) -> Player:
+    """The foreground with the voice it needs, one of its own."""
+    return Player(mind, None if mind.capabilities.speaks else agent_voice(seed), options)

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from interplay.bench.runner import Player, Run, agent_voice, read
+from interplay.bench.runner import Player, Run, player, read
 from interplay.bench.score import share
 from interplay.bench.stats import bootstrap, mean
 from interplay.bench.task import Result, Setup
+from interplay.bench.together import side_by_side
 from interplay.bench.video_items import Film, VideoItem, video_items
 from interplay.core.types import INPUT_SAMPLES, BadInput, MicroTurnIn
 from interplay.foreground.base import Foreground, ForegroundSpec
@@ -28,6 +29,7 @@ from interplay.training.video.asking import ONES
 from interplay.training.video.programs import Picture
 
 WINDOW_S = (-0.2, 1.2)  # of a word about something that is seen, after it has happened
+SEEING = 8  # films side by side
 NEGATIVES = 5  # one film in so many is beside the n that count
 
 
@@ -108,13 +110,18 @@ def _play(
         raise BadInput("films are asked about by synthetic voices: --voices held-out or training")
     mind, n = _seeing(setup), n or setup.n
     setup.advance(0, total=n + max(1, n // NEGATIVES))
-    voice = None if mind.capabilities.speaks else agent_voice(setup.seed)
-    rows = []
-    for item in video_items(program, n, setup.seed, held_out=setup.voices != "training", positive=wanted):
-        player = Player(mind, voice, {"prefix": item.prefix})
-        row = judge(item, read(asyncio.run(player.live(Film(item)))))
+
+    def play(item: VideoItem, live: Player) -> dict[str, Any]:
+        watching = Player(mind, live.voice, {"prefix": item.prefix})
+        row = judge(item, read(asyncio.run(watching.live(Film(item)))))
         ask = " ".join(item.picture.ask.words) if item.picture.ask else ""
-        rows.append({"category": item.category, "ask": ask, **row})
+        return {"category": item.category, "ask": ask, **row}
+
+    rows = []
+    items = video_items(program, n, setup.seed, held_out=setup.voices != "training", positive=wanted)
+    together = min(SEEING, mind.capabilities.together)
+    for row in side_by_side(items, play, [player(mind, setup.seed) for _ in range(together)]):
+        rows.append(row)
         setup.advance()
     return rows
 

@@ -15,12 +15,14 @@ class Capabilities:
 
     speaks: MicroTurnOut.audio carries the foreground's own voice; otherwise the session's Voice speaks `said`.
     sees: frames are used. delegates: it decides itself what goes to the background and when a result is spoken
-    (actions `delegate`, `deliver`, `yield`, `tool`); otherwise the session's delegator does.
+    (actions `delegate`, `deliver`, `yield`, `tool`); otherwise the session's delegator does. together: how many
+    sessions it serves at once for much less than that many times the work.
     """
 
     speaks: bool = False
     sees: bool = False
     delegates: bool = False
+    together: int = 1
 
 
 @dataclass(frozen=True, slots=True)
