@@ -21,7 +21,8 @@ from interplay.engine.arithmetic import ROWS, Weights
 from interplay.engine.errors import NoSession, OutOfOrder, Overloaded
 from interplay.engine.state import META_BYTES, ROLLBACK, Shape, State, allocate, clear, put, rewind, take
 from interplay.engine.step import StepInputs, commit, step
-from interplay.model.config import LISTEN, MARKS, PREFIX_WORDS, WORDED
+from interplay.model.config import MARKS, PREFIX_WORDS, WORDED
+from interplay.model.decode import decide
 from interplay.model.dmel import CHANNELS, FRAMES
 from interplay.model.transformer import Inputs, InteractionModel
 
@@ -301,12 +302,7 @@ class Engine:
         )
 
     def _decide(self, odds: Tensor, seats: list[Seat]) -> Tensor:
-        """Listen, unless it is surer of the rest than the session's threshold; then the likeliest of the rest."""
-        threshold = torch.tensor([seat.opening.threshold for seat in seats])
-        rest = odds.clone()
-        rest[:, LISTEN] = -1
-        acts = 1 - odds[:, LISTEN] > threshold
-        return rest.argmax(-1).where(acts, LISTEN)
+        return decide(odds, torch.tensor([seat.opening.threshold for seat in seats]))
 
     @torch.no_grad()
     def prefill(self, session: str, appends: Sequence[Append], heard: Sequence[int], said: Sequence[int]) -> None:

@@ -90,10 +90,10 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, pinned: Pinned | None
-    ) -> tuple[Tensor, Pinned]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One layer over whole scenes. mask: bool (positions, positions), None for plain causal.
 
-        Returns the positions and what they would be as a prefix (used when `x` is one).
+        Returns the positions, and their rotated keys and values.
         """
         q, k, v = self.project(x)
         turned, keys = rotate(q, cos, sin), rotate(k, cos, sin)
@@ -101,7 +101,7 @@ class Block(nn.Module):
             attended = F.scaled_dot_product_attention(turned, keys, v, attn_mask=mask, is_causal=mask is None)
         else:
             attended = _attend(q, turned, keys, v, mask, pinned)
-        return self.finish(x, attended), Pinned(keys, v, torch.ones(0, dtype=torch.bool))
+        return self.finish(x, attended), keys, v
 
 
 def _attend(q: Tensor, turned: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, pinned: Pinned) -> Tensor:

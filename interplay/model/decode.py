@@ -21,14 +21,18 @@ class Chosen(NamedTuple):
     said: Tensor
 
 
+def decide(odds: Tensor, threshold: float | Tensor = SURE) -> Tensor:
+    """odds: of the decisions, (batch, 7). Listen, unless acting is likelier than `threshold`, one for all or float
+    (batch,); then the likeliest of the rest. Returns int64 (batch,)."""
+    rest = odds.clone()
+    rest[:, LISTEN] = -1
+    return rest.argmax(-1).where(1 - odds[:, LISTEN] > threshold, LISTEN)
+
+
 def choose(out: Outputs, threshold: float = SURE) -> Chosen:
-    """out: Outputs of one micro-turn, (batch, ...). It acts if acting is likelier than `threshold`, in the way that is
-    likeliest; having decided to put out a word, it puts out a word."""
-    odds = out.decision.softmax(-1)
-    act = odds[:, LISTEN] < 1 - threshold
-    odds[:, LISTEN] = 0
-    decision = torch.where(act, odds.argmax(-1), LISTEN)
-    worded = torch.zeros_like(act)
+    """out: Outputs of one micro-turn, (batch, ...). Having decided to put out a word, it puts out a word."""
+    decision = decide(out.decision.softmax(-1), threshold)
+    worded = torch.zeros_like(decision, dtype=torch.bool)
     for number in WORDED:
         worded |= decision == number
     word = out.said[:, 2:].argmax(-1) + 2

@@ -165,7 +165,7 @@ class InteractionModel(nn.Module):
         layers = []
         for block in self.blocks:
             assert isinstance(block, Block)
-            x, (keys, values, _) = block(x, cos, sin, None, None)
+            x, keys, values = block(x, cos, sin, None, None)
             layers.append(Pinned(keys, values, seen))
         return layers, self.norm(x)
 
@@ -179,7 +179,7 @@ class InteractionModel(nn.Module):
         mask = None if turns <= config.window else window_mask(turns, per_turn, config.window).to(x.device)
         layers, pinned = self.read_prefix(inputs.prefix) if inputs.prefix is not None else (None, None)
         for number, block in enumerate(self.blocks):
-            x, _ = block(x, cos, sin, mask, None if layers is None else layers[number])
+            x, _, _ = block(x, cos, sin, mask, None if layers is None else layers[number])
         last = self.norm(x[:, per_turn - 1 :: per_turn])
         return self._read(inputs, last, cos[per_turn - 1 :: per_turn], sin[per_turn - 1 :: per_turn], pinned)
 
