@@ -79,8 +79,8 @@ def live(
     ] = None,
     user: User = None,
     engine: Annotated[
-        str, typer.Option(help='Where the native model computes: a "thread" here, or a "process" of its own.')
-    ] = "thread",
+        str | None, typer.Option(help='Compute on a "thread" or in a "process"; default: that, for more than 4 people.')
+    ] = None,
     trace: Traced = None,
     seed: Seed = 0,
 ) -> None:

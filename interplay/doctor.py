@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,20 +103,21 @@ def _native() -> str:
     from interplay.foreground.base import ForegroundSpec
     from interplay.foreground.registry import load_foreground
 
-    foreground = load_foreground("native")
+    foreground: Any = load_foreground("native")
 
-    async def listen() -> list[float]:
+    async def listen() -> tuple[list[float], str]:
         channel, took = await foreground.open(ForegroundSpec()), []
         for turn in range(15):
             began = time.perf_counter()
             await channel.step(MicroTurnIn(turn, np.zeros(INPUT_SAMPLES, np.float32)))
             took.append(time.perf_counter() - began)
         await channel.close()
-        return took[5:]
+        return took[5:], (await foreground.health())["selftest"]["text"]
 
-    median = sorted(asyncio.run(listen()))[5] * 1e3
+    took, bits = asyncio.run(listen())
+    median = sorted(took)[5] * 1e3
     shipped = next((p.name for p in sorted(DATA.glob("*.safetensors"))), "weights")
-    return f"{shipped}: one micro-turn in {median:.1f} ms, of the 200 ms there are"
+    return f"{shipped}: one micro-turn in {median:.1f} ms, of the 200 ms there are; {bits}"
 
 
 def _voice() -> str:

@@ -1,247 +1,224 @@
-"""What the engine holds: sessions on one compute core, flatness over half an hour, what it saves.
+"""What the engine holds, row by row: a table, a plot, numbers for the JSON.
 
-    interplay bench engine [--option minutes=10] [--option sessions=32] [--option age_minutes=30] [--option plot=F.png]
+    interplay bench engine [--option rows=flat,soak] [--option sessions=32] [--option minutes=10] [--option plot=F.png]
 
-The soak runs the compute process as it is deployed, fed over its socket by this process. A loop that only sleeps and
-notes how late it woke runs beside it: what it misses, the machine missed, not the engine.
+| row | what | processes |
+|---|---|---|
+| bits | equality over all ways to run a session | 1, and one more for the restore |
+| batch | one step of 16 against 16 of one | 1 |
+| flat | minute 30 against minute 1 | 1 |
+| reprefill | against the conversation so far through the same model, by age | 1 |
+| faults | vanished, doubled, 10,000 open and close, full disk, kill -9 of either side | 4 |
+| soak | sessions held in real time, beside a loop that only sleeps | 3 |
+| ray | two replicas, one killed | Ray's dozen |
+| search | the most sessions held, each number tried for search_minutes; only when asked for | 3 |
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from interplay.bench import engine_compute as compute
+from interplay.bench.engine_bits import bits
+from interplay.bench.engine_faults import faults
+from interplay.bench.engine_soak import MISS_SHARE, search, soak
 from interplay.bench.task import Result, Setup
-from interplay.core.histogram import Histogram
-from interplay.core.types import MICRO_TURN_S, BadInput
-from interplay.engine.core import Append, Engine
-from interplay.engine.errors import EngineError, Overloaded
-from interplay.engine.remote import RemoteEngine
+from interplay.core.types import BadInput, Missing
 from interplay.engine.selftest import selftest
 from interplay.model import checkpoint as checkpoints
-from interplay.model.transformer import Inputs, InteractionModel
+from interplay.model.transformer import InteractionModel
 
-AGES_S = (10, 30, 60, 120, 180, 240, 300)
-MISS_SHARE = 0.001
-NOOP = """
-import json, sys, time
-period, seconds = float(sys.argv[1]), float(sys.argv[2])
-start, late = time.monotonic(), []
-for tick in range(1, int(seconds / period) + 1):
-    time.sleep(max(0.0, start + tick * period - time.monotonic()))
-    late.append(time.monotonic() - start - tick * period)
-late.sort()
-print(json.dumps({"p50": late[len(late) // 2], "p99": late[int(len(late) * 0.99)], "max": late[-1],
-                  "missed": sum(x > period for x in late) / len(late)}))
-"""
+ROWS = ("bits", "batch", "flat", "reprefill", "faults", "soak", "ray", "search")
+USUAL = ROWS[:-1]
+Held = Callable[[float], bool]
+# What the table says of a row: the figure, how it is shown, what is aimed at, and whether it is reached.
+TARGETS: tuple[tuple[str, str, str, str, str, Held], ...] = (
+    ("bits", "outputs that differ, of all ways to run", "bits_different", "{:.0f}", "0", lambda x: not x),
+    ("batch", "16 single steps / one step of 16, CPU", "batch_gain", "{:.2f} x", ">= 3 x", lambda x: x >= 3),
+    ("flat", "last minute / minute 1, CPU", "flatness", "{:.3f}", "0.95 .. 1.05", lambda x: abs(x - 1) <= 0.05),
+    ("reprefill", "re-prefill / step, CPU, over a life", "reprefill_ratio", "{:.1f} x", ">= 20 x", lambda x: x >= 20),
+    ("faults", "what the faults broke", "faults_broke", "{:.0f}", "0", lambda x: not x),
+    ("soak", "sessions held at <= 0.1 % missed", "sessions_at_0p1", "{:.0f}", ">= 32", lambda x: x >= 32),
+    ("ray", "sessions lost when one of two replicas is killed", "ray_broken", "{:.0f}", "0", lambda x: not x),
+    ("ray", "gap of a session, p99", "ray_gap_p99_s", "{:.2f} s", "<= 3 s", lambda x: x <= 3),
+    ("search", "most sessions held", "search_sessions", "{:.0f}", ">= 32", lambda x: x >= 32),
+)
+# Of these, every one must be 0; the other figures of the row say how much was done.
+BROKE = (
+    "fault_again_wrong", "fault_churn_leaked", "fault_disk_wrong", "fault_client_acknowledged_lost",
+    "fault_client_wrong", "fault_kill_wrong", "fault_kill_survived", "fault_neighbour_different",
+    "fault_neighbour_lost", "fault_slots_leaked",
+)  # fmt: skip
+
+BESIDE = {
+    "bits": "{bits_compared:.0f} compared",
+    "reprefill": "at its end {reprefill_ratio_at_end:.0f} x; window only {reprefill_ratio_window_only:.1f} x",
+    "faults": (
+        "{fault_churn_opens:.0f} opened and closed; the neighbour lived {fault_neighbour_turns:.0f} micro-turns; after "
+        "kill -9 the longest took {fault_kill_gap_s:.2f} s"
+    ),
+    "soak": (
+        "{soak_sessions:.0f} live, {soak_refused:.0f} x refused; missed {soak_miss_rate:.3%}, where the machine ran "
+        "{soak_miss_rate_while_the_machine_ran:.3%}; a loop that only sleeps missed {soak_noop_miss_rate:.3%}, was "
+        "{soak_noop_late_p99_ms:.1f} ms late at p99; the machine stood in {soak_machine_stood_share:.2%} of ticks"
+    ),
+    "ray": (
+        "{ray_on_the_killed:.0f} of {ray_sessions:.0f} were on the killed one; their longest gap "
+        "{ray_gap_of_the_killed_max_s:.2f} s"
+    ),
+}
 
 
 def run(setup: Setup) -> Result:
     torch.set_num_threads(1)
-    model, _, _ = checkpoints.load(setup.checkpoint or checkpoints.default_checkpoint())
-    sessions = int(setup.number("sessions", 32, least=1))
-    minutes, age = setup.number("minutes", 10), setup.number("age_minutes", 30)
+    rows = _rows(setup)
+    path = setup.checkpoint or checkpoints.default_checkpoint()
+    model, _, _ = checkpoints.load(path)
     report = selftest(model)
     metrics: dict[str, float] = {
         "bits_alone_and_crowded": float(report.invariant),
         "bits_as_in_training": float(report.exact),
     }
-    metrics |= batch_gain(model, setup.seed)
-    curve = reprefill(model, setup.seed, setup.advance)
-    metrics |= {f"reprefill_{name}": value for name, value in ratios(curve).items()}
-    flat = flatness(model, setup.seed, age)
-    metrics |= {"flatness": flat["last_ms"] / flat["first_ms"], **{f"flatness_{k}": v for k, v in flat.items()}}
-    notes: dict[str, Any] = {"ages": curve}
-    if minutes:
-        held = asyncio.run(soak(setup.checkpoint, sessions, minutes * 60, setup.seed))
-        metrics |= {f"soak_{name}": value for name, value in held.items()}
-        metrics["sessions_at_0p1"] = held["sessions"] if held["miss_rate"] <= MISS_SHARE else float("nan")
+    notes: dict[str, Any] = {"rows": list(rows)}
+    for row in rows:
+        figures, told = _run(row, setup, model, path)
+        metrics |= figures
+        notes |= told
+    notes["table"] = table(rows, metrics)
+    _print(notes["table"])
     if "plot" in setup.options:
-        draw(curve, Path(setup.options["plot"]))
-    return Result(sessions, metrics, notes=notes)
+        draw(notes, metrics, Path(setup.options["plot"]))
+    return Result(int(setup.number("sessions", 32, least=1)), metrics, notes=notes)
 
 
-def cpu_ms(do: Callable[[], object]) -> float:
-    """CPU milliseconds of this thread: what the machine does beside it does not count."""
-    began = time.thread_time()
-    do()
-    return 1e3 * (time.thread_time() - began)
+def _rows(setup: Setup) -> tuple[str, ...]:
+    asked = setup.options.get("rows", setup.options.get("row", ",".join(USUAL)))
+    rows = tuple(row.strip() for row in asked.split(","))
+    if unknown := [row for row in rows if row not in ROWS]:
+        raise BadInput(f"--option rows={asked}: no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    return tuple(row for row in ROWS if row in rows)
 
 
-class Crowd:
-    """Sessions of an engine that hear noise, all stepped together."""
+def _run(row: str, setup: Setup, model: InteractionModel, path: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """One row: its figures, and what the plot needs."""
+    seed, advance, number = setup.seed, setup.advance, setup.number
+    if row == "bits":
+        turns, together = int(number("bits_turns", 260, least=20)), int(number("bits_sessions", 6, least=2))
+        return bits(model, path, seed, turns, together, advance), {}
+    if row == "batch":
+        return compute.batch_gain(model, seed, repeats=int(number("repeats", 40, least=3))), {}
+    if row == "flat":
+        told = compute.flatness(model, seed, number("age_minutes", 30), int(number("flat_batch", 4, least=1)), advance)
+        return told, {"by_minute": told.pop("by_minute")}
+    if row == "reprefill":
+        curve = compute.reprefill(model, seed, advance, number("age_s", compute.AGES_S[-1], least=1))
+        return compute.ratios(curve), {"ages": curve}
+    if row == "faults":
+        told = asyncio.run(faults(model, path, seed, int(number("opens", 10_000, least=1)), advance))
+        return told | {"faults_broke": sum(told[name] for name in BROKE)}, {}
+    if row == "soak":
+        sessions, minutes = int(number("sessions", 32, least=1)), number("minutes", 10, least=0.05)
+        told = asyncio.run(soak(path, sessions, minutes * 60, seed, advance))
+        by_minute = told.pop("by_minute")
+        held = told["sessions"] if told["miss_rate"] <= MISS_SHARE else float("nan")
+        return {"sessions_at_0p1": held} | {f"soak_{n}": v for n, v in told.items()}, {"soak_by_minute": by_minute}
+    if row == "ray":
+        from interplay.bench.engine_ray import survive
 
-    def __init__(self, model: InteractionModel, count: int, seed: int) -> None:
-        self.engine = Engine(model, slots=count)
-        self.names = [self.engine.open() for _ in range(count)]
-        self.bins = np.random.default_rng(seed).integers(0, 16, (64, 10, 80), dtype=np.uint8)
-        self.turn = 0
-
-    def step(self) -> None:
-        bins = [self.bins[(self.turn + i) % 64] for i in range(len(self.names))]
-        self.engine.step([Append(name, self.turn, b) for name, b in zip(self.names, bins, strict=True)])
-        self.turn += 1
-
-
-def batch_gain(model: InteractionModel, seed: int, count: int = 16, repeats: int = 40) -> dict[str, float]:
-    """How much cheaper one step of 16 is than 16 steps of one; the two measured in turn."""
-    many, single = Crowd(model, count, seed), Crowd(model, 1, seed)
-    for _ in range(5):
-        many.step()
-        single.step()
-    together, alone = [], []
-    for _ in range(repeats):
-        together.append(cpu_ms(many.step))
-        alone += [cpu_ms(single.step) for _ in range(4)]
-    a, b = statistics.median(alone), statistics.median(together)
-    return {"batch_gain": count * a / b, "step_1_cpu_ms": a, f"step_{count}_cpu_ms": b}
-
-
-def reprefill(model: InteractionModel, seed: int, advance: Callable[..., None]) -> list[dict[str, float]]:
-    """CPU of one micro-turn by age: the engine's step, and the whole conversation so far through the same model;
-    and, cheaper and with other outputs, only the window of it."""
-    rng, rows = np.random.default_rng(seed), []
-    crowd = Crowd(model, 1, seed)
-    window = model.config.window
-    for age in AGES_S:
-        turns = round(age / MICRO_TURN_S)
-        while crowd.turn < turns:
-            crowd.step()
-        step = statistics.median(cpu_ms(crowd.step) for _ in range(15))
-        whole, part = (
-            statistics.median(cpu_ms(lambda n=n: _forward(model, rng, n)) for _ in range(3))
-            for n in (turns, min(turns, window))
-        )
-        rows.append({"age_s": float(age), "step_ms": step, "whole_ms": whole, "window_ms": part})
-        advance(1, total=len(AGES_S))
-    return rows
+        turns = int(number("ray_seconds", 30, least=3) * 5)
+        told = survive(path, int(number("ray_sessions", 16, least=2)), turns, seed)
+        told["broken"] = told["sessions"] - told["intact"]
+        return {f"ray_{name}": value for name, value in told.items()}, {}
+    seconds, by = number("search_minutes", 1, least=0.05) * 60, int(number("search_by", 8, least=1))
+    most, tried = search(path, int(number("search_most", 96, least=by)), seconds, seed, by, advance)
+    return {"search_sessions": float(most), "search_seconds": seconds}, {"search": tried}
 
 
-@torch.no_grad()
-def _forward(model: InteractionModel, rng: np.random.Generator, turns: int) -> None:
-    bins = torch.from_numpy(rng.integers(0, 16, (1, turns, 10, 80), dtype=np.uint8))
-    words = torch.zeros(1, turns, dtype=torch.int64)
-    model(Inputs(bins, words, words, words))
+def table(rows: tuple[str, ...], metrics: dict[str, float]) -> list[dict[str, Any]]:
+    """One entry per target of the rows that ran: what, measured, target, reached, and the machine's noise beside it."""
+    out = []
+    for row, what, name, shown, target, held in TARGETS:
+        if row not in rows:
+            continue
+        entry: dict[str, Any] = {"row": row, "what": what, "target": target}
+        entry |= {"measured": shown.format(metrics[name]), "reached": bool(held(metrics[name])), "beside": ""}
+        if row == "soak":
+            entry["what"] = f"sessions held for {metrics['soak_seconds'] / 60:g} min at <= 0.1 % missed"
+        entry["beside"] = BESIDE[row].format(**metrics) if row in BESIDE else ""
+        out.append(entry)
+    return out
 
 
-def ratios(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Of a session's whole life, so averaged over its ages, and at its end."""
-    ages = np.array([0.0, *(row["age_s"] for row in rows)])
-    means = {}
-    for name in ("step_ms", "whole_ms", "window_ms"):
-        values = np.array([0.0 if name != "step_ms" else rows[0][name], *(row[name] for row in rows)])
-        means[name] = float(((values[1:] + values[:-1]) / 2 * np.diff(ages)).sum() / ages[-1])
-    return {
-        "ratio": means["whole_ms"] / means["step_ms"],
-        "ratio_at_end": rows[-1]["whole_ms"] / rows[-1]["step_ms"],
-        "ratio_window_only": means["window_ms"] / means["step_ms"],
-    }
+def _print(entries: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title="engine")
+    for column in ("row", "what", "measured", "target", "reached", "beside it"):
+        shown.add_column(column)
+    for entry in entries:
+        reached = "yes" if entry["reached"] else "no"
+        shown.add_row(entry["row"], entry["what"], entry["measured"], entry["target"], reached, entry["beside"])
+    Console().print(shown)
 
 
-def flatness(model: InteractionModel, seed: int, minutes: float, batch: int = 1) -> dict[str, float]:
-    """Median CPU of a step in minute 1 and in the last minute of `minutes`, the same sessions all along."""
-    if minutes < 2:
-        raise BadInput("--option age_minutes: at least 2, to compare the last minute with the first")
-    crowd, per_minute = Crowd(model, batch, seed), round(60 / MICRO_TURN_S)
-    first = [cpu_ms(crowd.step) for _ in range(per_minute)]
-    for _ in range(round((minutes - 2) * per_minute)):
-        crowd.step()
-    last = [cpu_ms(crowd.step) for _ in range(per_minute)]
-    return {"first_ms": statistics.median(first), "last_ms": statistics.median(last), "minutes": minutes}
+def draw(notes: dict[str, Any], metrics: dict[str, float], path: Path) -> None:
+    """Those of four pictures whose rows ran: compute by age, the saving by age, a step by minute, misses by minute."""
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot as plt
+    except ImportError as error:
+        raise Missing('--option plot draws with matplotlib: pip install "interplay[train]"') from error
+    panels = [_cost, _gain] if "ages" in notes else []
+    panels += [_minutes] if "by_minute" in notes else []
+    panels += [_misses] if "soak_by_minute" in notes else []
+    if not panels:
+        raise BadInput("--option plot: of the rows that ran there is nothing to draw; ask for flat, reprefill or soak")
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.6), layout="constrained", squeeze=False)
+    for panel, axis in zip(panels, axes[0], strict=True):
+        panel(axis, notes)
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise BadInput(f"--option plot={path}: {error.strerror or error}") from error
+    finally:
+        plt.close(figure)
 
 
-async def soak(checkpoint: Path | None, sessions: int, seconds: float, seed: int) -> dict[str, float]:
-    """`sessions` in real time on the compute process for so long. A micro-turn is missed if its result is not back
-    here when the next one is due, or never comes."""
-    with tempfile.TemporaryDirectory(prefix="interplay-") as folder:
-        engine = await RemoteEngine.connect(Path(folder), checkpoint=checkpoint, slots=sessions, spare=False)
-        try:
-            return await _soak(engine, sessions, seconds, seed)
-        finally:
-            await engine.shut_down()
-
-
-async def _soak(engine: RemoteEngine, sessions: int, seconds: float, seed: int) -> dict[str, float]:
-    bins = np.random.default_rng(seed).integers(0, 16, (256, 10, 80), dtype=np.uint8)
-    names, refused = [], 0
-    for _ in range(sessions):
-        try:
-            names.append(await engine.open())
-        except Overloaded:
-            refused += 1
-        for name in names[-1:]:  # a few micro-turns, so that admission knows what a step costs
-            await engine.append(Append(name, 0, bins[0]))
-    noop = subprocess.Popen(
-        [sys.executable, "-c", NOOP, str(MICRO_TURN_S), str(seconds)], stdout=subprocess.PIPE, text=True
-    )
-    turnaround, sent_late, missed, due = Histogram(), Histogram(), 0, 0
-
-    async def one(name: str, turn: int, at: float, row: int) -> None:
-        nonlocal missed
-        try:
-            await engine.append(Append(name, turn, bins[(turn + row) % 256]))
-        except EngineError:
-            missed += 1
-            return
-        took = time.monotonic() - at
-        turnaround.add(took)
-        missed += took > MICRO_TURN_S
-
-    start, tasks = time.monotonic() + MICRO_TURN_S, set()
-    for tick in range(int(seconds / MICRO_TURN_S)):
-        at = start + tick * MICRO_TURN_S
-        await asyncio.sleep(max(0.0, at - time.monotonic()))
-        sent_late.add(max(0.0, time.monotonic() - at))
-        for row, name in enumerate(names):
-            due += 1
-            task = asyncio.create_task(one(name, tick + 1, at, row))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-    await asyncio.wait(tasks, timeout=10) if tasks else None
-    missed += len(tasks)
-    health, idle = await engine.health(), json.loads((await asyncio.to_thread(noop.communicate))[0])
-    return {
-        "sessions": float(len(names)),
-        "refused": float(refused),
-        "seconds": seconds,
-        "miss_rate": missed / max(due, 1),
-        "noop_miss_rate": idle["missed"],
-        "noop_late_p99_ms": 1e3 * idle["p99"],
-        "noop_late_max_ms": 1e3 * idle["max"],
-        "sent_late_p99_ms": sent_late.ms()["p99_ms"],
-        "turnaround_p50_ms": turnaround.ms()["p50_ms"],
-        "turnaround_p99_ms": turnaround.ms()["p99_ms"],
-        "step_p50_ms": health["step_ms"]["p50_ms"],
-        "step_p99_ms": health["step_ms"]["p99_ms"],
-    }
-
-
-def draw(rows: list[dict[str, float]], path: Path) -> None:
-    """Compute per micro-turn, and what is saved, by age of the session."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+def _cost(axis: Any, notes: dict[str, Any]) -> None:
+    rows = notes["ages"]
     ages = [row["age_s"] for row in rows]
-    figure, (cost, gain) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     for name, label in (("whole_ms", "conversation so far again"), ("window_ms", "window again"), ("step_ms", "step")):
-        cost.plot(ages, [row[name] for row in rows], marker="o", label=label)
-    cost.set(yscale="log", xlabel="age of the session, s", ylabel="CPU ms per micro-turn")
-    cost.legend()
-    gain.plot(ages, [row["whole_ms"] / row["step_ms"] for row in rows], marker="o")
-    gain.axhline(20, color="#999", lw=1)
-    gain.set(xlabel="age of the session, s", ylabel="times less compute than re-prefill")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+        axis.plot(ages, [row[name] for row in rows], marker="o", label=label)
+    axis.set(yscale="log", xlabel="age of the session, s", ylabel="CPU ms per micro-turn")
+    axis.legend()
+
+
+def _gain(axis: Any, notes: dict[str, Any]) -> None:
+    rows = notes["ages"]
+    axis.plot([row["age_s"] for row in rows], [row["whole_ms"] / row["step_ms"] for row in rows], marker="o")
+    axis.axhline(20, color="#999", lw=1)
+    axis.set(xlabel="age of the session, s", ylabel="times less compute than re-prefill")
+
+
+def _minutes(axis: Any, notes: dict[str, Any]) -> None:
+    by_minute = notes["by_minute"]
+    axis.plot(range(1, len(by_minute) + 1), by_minute, marker=".")
+    axis.set(xlabel="minute of the session", ylabel="CPU ms of a step (median)", ylim=(0, max(by_minute) * 1.2))
+
+
+def _misses(axis: Any, notes: dict[str, Any]) -> None:
+    rows = notes["soak_by_minute"]
+    minutes = range(1, len(rows) + 1)
+    axis.plot(minutes, [100 * row["miss_rate"] for row in rows], marker="o", label="missed")
+    axis.plot(minutes, [100 * row["noop_miss_rate"] for row in rows], marker=".", label="a loop that only sleeps")
+    axis.axhline(100 * MISS_SHARE, color="#999", lw=1)
+    axis.set(xlabel="minute", ylabel="% of micro-turns")
+    axis.legend()

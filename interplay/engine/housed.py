@@ -1,4 +1,4 @@
-"""The engine of `interplay live` in a process of its own: started with the first use, gone with this process."""
+"""The engine of `interplay live` in a process of its own, gone with this process."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class HousedEngine:
         self.folder = Path(tempfile.mkdtemp(prefix="interplay-", dir=SHM if SHM.is_dir() else None))
         given = {"slots": slots, "video_slots": video_slots, "floor": floor, "spare": spare}
         self.keeper = Keeper(self.folder, checkpoint=checkpoint, ephemeral=True, **given)
+        self.keeper.keep()  # it loads while we do
         self._lock = asyncio.Lock()
         self._engine: RemoteEngine | None = None
 
@@ -63,6 +64,5 @@ class HousedEngine:
         await (await self._here()).trace(tell)
 
     async def shut_down(self) -> None:
-        if self._engine is not None:
-            await self._engine.shut_down()
+        await (self._engine.shut_down() if self._engine is not None else self.keeper.stop())
         shutil.rmtree(self.folder, ignore_errors=True)

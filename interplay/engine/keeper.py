@@ -38,6 +38,7 @@ class Keeper:
         self.command += ["--ephemeral"] if ephemeral else []
         self.processes: list[subprocess.Popen] = []
         self._starts = 0
+        self._served = False  # the spare is started when the first one answers: two that load at once are both slow
         self._ended = ""
         atexit.register(self._at_exit)
 
@@ -47,7 +48,7 @@ class Keeper:
             if process.poll() not in (None, 0):
                 self._ended = f"; the last one ended with {process.returncode}"
         self.processes = [p for p in self.processes if p.poll() is None]
-        while len(self.processes) < self.wanted:
+        while len(self.processes) < (self.wanted if self._served else 1):
             if self._starts >= self.wanted + GIVE_UP:
                 raise EngineGone(f"the engine's process does not start{self._ended}")
             self._starts += 1
@@ -58,8 +59,9 @@ class Keeper:
             )
 
     def answered(self) -> None:
-        """One of them serves: what was started is good."""
-        self._starts = 0
+        """One of them serves: what was started is good, and the spare may come."""
+        self._starts, self._served = 0, True
+        self.keep()
 
     def kill(self, pid: int) -> bool:
         """End one that hangs, if it is ours and still there."""

@@ -31,9 +31,11 @@ from interplay.engine.selftest import assemble
 
 SNAPSHOT_TURNS = 50  # 10 s between two snapshots of a session
 VIDEO = "video-"  # how the names of sessions with video begin: the router sees nothing else of a session
+NUMBERS = (("slots", 16), ("replicas", 2), ("video_slots", 0))  # arguments of `build`
 STICKY = 100_000  # sessions whose replica a router remembers
 CALLS = 10_000  # at a time per replica: capacity is decided by the engine, not by the number of calls
-CALL_S = 2.0  # a micro-turn that has not come back by then never will
+CALL_S = 2.0  # a micro-turn that has not come back by then is asked for again
+STUCK_S = 8.0  # ... and its replica is given up after so long; one that died is told apart at once
 RESUME_S = 30.0
 RETRY_S = 0.05
 
@@ -185,8 +187,8 @@ def application(
 
 def build(arguments: dict[str, str]) -> serve.Application:
     """For `serve run interplay.engine.ray_serve:build checkpoint=... slots=16 replicas=2` and config files."""
-    numbers = {name: int(arguments[name]) for name in ("slots", "replicas", "video_slots") if name in arguments}
-    return application(arguments.get("checkpoint"), **numbers)
+    slots, replicas, video_slots = (int(arguments.get(name, default)) for name, default in NUMBERS)
+    return application(arguments.get("checkpoint"), slots, replicas, video_slots=video_slots)
 
 
 @dataclass(slots=True)
@@ -234,12 +236,17 @@ class RayEngine:
         if life is None:
             raise NoSession(f"no session {append.session!r} here")
         until = time.monotonic() + RESUME_S
+        asked = time.monotonic()
         while True:
             try:
                 call = self._at(append.session).append.remote(append)
                 result, draining = await asyncio.wait_for(_result(call), CALL_S)
-            except (RayError, TimeoutError):
+            except RayError:
                 result, draining = NoSession("its replica is gone"), False
+            except TimeoutError:  # slow, or hanging: a busy machine must not be made busier by moving everybody
+                if time.monotonic() - asked < STUCK_S:
+                    continue
+                result, draining = NoSession("its replica hangs"), False
             if isinstance(result, Chosen):
                 self._remember(append, result, life)
                 if draining:
@@ -248,6 +255,7 @@ class RayEngine:
             if not isinstance(result, NoSession):
                 raise result
             await self._resume(append.session, life, until)
+            asked = time.monotonic()
 
     def _remember(self, append: Append, chosen: Chosen, life: _Life) -> None:
         life.past.append((append, chosen))

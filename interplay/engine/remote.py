@@ -74,10 +74,10 @@ class RemoteEngine:
         starts it; default: one made of the other options.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if start:
+        if start and keeper is None:
             (folder / STOP).unlink(missing_ok=True)
             given = {"slots": slots, "video_slots": video_slots, "floor": floor, "spare": spare}
-            keeper = keeper or Keeper(folder, checkpoint=checkpoint, **given)
+            keeper = Keeper(folder, checkpoint=checkpoint, **given)
         engine = cls(folder, keeper)
         try:
             await engine._reconnect()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PORT = 8765
 MAX_MESSAGE_BYTES = 1 << 20  # above our own limit, so that a page hears our error and not just a closed socket
 SHUTDOWN_S = 3
+FEW = 4  # people at a time for whom a thread is enough, and starts sooner
 
 
 def serve(
@@ -47,14 +48,15 @@ def serve(
     allow_hosts: Iterable[str] = (),
     seed: int = 0,
     user: str | None = None,
-    engine: str = "thread",
+    engine: str | None = None,
     trace: str | Path | None = None,
 ) -> None:
     """Load everything once, open the port, print the address when ready, serve until interrupted.
 
     port: 0 takes a free one. agent: a name in the store of agents, None or "default" for the one without a memory.
     user: whose memory. foreground: default: the agent's own. engine: where the native model computes, on a "thread" of
-    this process or in a "process" of its own. trace: a file for where the time of every micro-turn went.
+    this process or in a "process" of its own; default: the latter for more than four people. trace: a file for where
+    the time of every micro-turn went.
     Raises BadInput for a port that is taken and whatever else the caller can put right, before anything is served.
     """
     desk, chosen = _desk(agent or "default", user)
@@ -67,12 +69,13 @@ def serve(
     listener = listen(host, port)
     try:
         name = foreground or (chosen.models.foreground if chosen else "native")
+        engine = engine or ("process" if max_sessions > FEW else "thread")
+        if engine not in ("process", "thread"):
+            raise BadInput(f"--engine {engine}: thread or process")
         if engine == "process" and name == "native":
             mind = housed(checkpoint, max_sessions)
-        elif engine in ("process", "thread"):
-            mind = load_mind(name, checkpoint=checkpoint, agent=agent or "default", user=user or "")
         else:
-            raise BadInput(f"--engine {engine}: thread or process")
+            mind = load_mind(name, checkpoint=checkpoint, agent=agent or "default", user=user or "")
         speaker = HibariEngine(chosen.voice.name, speed=chosen.voice.speed) if chosen else HibariEngine()
         prepare(speaker, mind)
         house = House(
