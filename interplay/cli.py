@@ -210,6 +210,8 @@ async def _run(
         _print_summary(surface, report, heard, said, timeline)
         if tracing is not None:
             typer.echo(tracing.table())
+            if tracing.error is not None:
+                typer.echo(f"interplay: {tracing.error}", err=True)
     return report
 
 

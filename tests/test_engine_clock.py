@@ -180,6 +180,33 @@ def test_pictures_are_given_up_before_sound_is_late():
     assert clocked.stats.shed_frames == 1 and all(isinstance(a, Chosen) for a in got)
 
 
+def test_a_film_on_a_simulated_clock_loses_no_picture():
+    """Nothing is late there, however slow the machine: a file is seen the same way every time."""
+    engine = Engine(build(replace(SMALL, glances=2)), slots=1, video_slots=2)
+    clocked = Clocked(engine, now=Time(engine, step_s=0.5))
+    film, live = clocked.open(Opening(video=True), realtime=False), clocked.open(Opening(video=True))
+    frame = np.zeros((80, 80, 3), np.uint8)
+    for turn in range(3):
+        for name in (film, live):
+            answers(clocked, Append(name, turn, BINS, frame=frame))
+        clocked.now.t += 0.15
+        clocked.run()
+    seen = {name: [kept for batch in clocked.now.batches for n, _, kept in batch if n == name] for name in (film, live)}
+    assert seen[film] == [True] * 3 and seen[live] == [False] * 3 and clocked.stats.shed_frames == 3
+
+
+def test_what_lay_unread_was_late(clocked):
+    """A micro-turn that was sent before we stood still counts from when it was sent."""
+    name = clocked.open()
+    got = []
+    clocked.submit(Append(name, 0, BINS), got.append, clocked.now() - 0.3)
+    clocked.run()
+    assert isinstance(got[0], Chosen) and clocked.stats.late == 1
+    clocked.submit(Append(name, 1, BINS), got.append, clocked.now() + 9)  # no clock of ours: nothing comes early
+    clocked.run()
+    assert clocked.stats.late == 1
+
+
 def test_on_time_with_nothing_in_it_is_not_healthy(clocked):
     watch = Watch()
     chosen = Chosen("a", 0, 0, 0, 0, (1.0, 0.0))

@@ -226,6 +226,26 @@ async def test_a_trace_says_where_the_200_ms_went(tmp_path):
     assert all(name in table for name in ("late", "read", "listen", "gather", "answer", "speak", "write"))
 
 
+def test_a_mind_that_tells_no_times_is_one_stage(tmp_path):
+    trace = Trace(tmp_path / "t.jsonl")
+    trace.note("a", 3, 0.001, (1.0, 1.01, 1.02, 1.05, 1.06, 1.065), None)
+    trace.note("a", 4, 0.3, (2.0, 2.0, 2.0, 2.0, 2.0, 2.0), None)
+    trace.close()
+    first, _ = read(tmp_path / "t.jsonl")
+    assert first == {
+        "session": "a", "turn": 3, "total_ms": 66.0, "late_ms": 1.0, "read_ms": 10.0, "listen_ms": 10.0,
+        "think_ms": 30.0, "speak_ms": 10.0, "write_ms": 5.0,
+    }  # fmt: skip
+    assert "2 micro-turns, 1 over 200 ms" in trace.table() and "gather" not in trace.table()
+    assert Trace().table() == ""
+    full = Trace(Path("/dev/full")) if Path("/dev/full").exists() else None
+    if full is not None:
+        for turn in range(200):
+            full.note("a", turn, 0.0, (0.0,) * 6, None)
+        full.close()
+        assert "No space left" in str(full.error)
+
+
 @pytest.mark.slow
 def test_a_run_is_traced_from_the_command_line(tmp_path):
     sound = next((Path(__file__).parents[1] / "examples").glob("*.flac"))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from interplay.bench.engine_bits import bits
 from interplay.bench.engine_faults import faults
 from interplay.bench.engine_soak import MISS_SHARE, search, soak
 from interplay.bench.task import Result, Setup
-from interplay.core.types import BadInput, Missing
+from interplay.core.types import BadInput, InterplayError, Missing
 from interplay.engine.selftest import selftest
 from interplay.model import checkpoint as checkpoints
 from interplay.model.transformer import InteractionModel
@@ -85,11 +86,18 @@ def run(setup: Setup) -> Result:
         "bits_as_in_training": float(report.exact),
     }
     notes: dict[str, Any] = {"rows": list(rows)}
+    failed: dict[str, str] = {}
     for row in rows:
-        figures, told = _run(row, setup, model, path)
+        try:
+            figures, told = _run(row, setup, model, path)
+        except BadInput:
+            raise
+        except InterplayError as error:  # an hour of other rows must not be lost with this one
+            failed[row] = str(error)
+            continue
         metrics |= figures
         notes |= told
-    notes["table"] = table(rows, metrics)
+    notes["table"] = table(rows, metrics, failed)
     _print(notes["table"])
     if "plot" in setup.options:
         draw(notes, metrics, Path(setup.options["plot"]))
@@ -101,6 +109,8 @@ def _rows(setup: Setup) -> tuple[str, ...]:
     rows = tuple(row.strip() for row in asked.split(","))
     if unknown := [row for row in rows if row not in ROWS]:
         raise BadInput(f"--option rows={asked}: no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    if "rows" not in setup.options and "row" not in setup.options and find_spec("ray") is None:
+        rows = tuple(row for row in rows if row != "ray")
     return tuple(row for row in ROWS if row in rows)
 
 
@@ -139,13 +149,19 @@ def _run(row: str, setup: Setup, model: InteractionModel, path: Path) -> tuple[d
     return {"search_sessions": float(most), "search_seconds": seconds}, {"search": tried}
 
 
-def table(rows: tuple[str, ...], metrics: dict[str, float]) -> list[dict[str, Any]]:
-    """One entry per target of the rows that ran: what, measured, target, reached, and the machine's noise beside it."""
+def table(rows: tuple[str, ...], metrics: dict[str, float], failed: dict[str, str]) -> list[dict[str, Any]]:
+    """One entry per target of the rows that ran: what, measured, target, reached, and the machine's noise beside it.
+
+    failed: rows that broke, and why.
+    """
     out = []
     for row, what, name, shown, target, held in TARGETS:
         if row not in rows:
             continue
         entry: dict[str, Any] = {"row": row, "what": what, "target": target}
+        if row in failed:
+            out.append(entry | {"measured": "-", "reached": False, "beside": failed[row]})
+            continue
         entry |= {"measured": shown.format(metrics[name]), "reached": bool(held(metrics[name])), "beside": ""}
         if row == "soak":
             entry["what"] = f"sessions held for {metrics['soak_seconds'] / 60:g} min at <= 0.1 % missed"

@@ -31,15 +31,17 @@ RAMP_S = 120.0  # for all sessions to get in
 STOOD_S = 0.02  # a sleeper that wakes this much later than asked: the machine stood still
 NOOP = """
 import json, sys, time
-start, seconds, tick, step = map(float, sys.argv[1:])
+seconds, tick, step = map(float, sys.argv[1:])
+print("ready", flush=True)
+start = float(sys.stdin.readline())
 worst, late = [0.0] * (int(seconds / tick) + 1), []
 at = start
 while at < start + seconds:
     time.sleep(max(0.0, at - time.monotonic()))
     behind = time.monotonic() - at
     late.append(behind)
-    place = int((at - start) / tick)
-    worst[place] = max(worst[place], behind)
+    for place in range(int((at - start) / tick), min(int((at + behind - start) / tick) + 1, len(worst))):
+        worst[place] = max(worst[place], behind)
     at += step * max(1, int(behind / step))
 late.sort()
 print(json.dumps({"p99": late[int(len(late) * 0.99)], "max": late[-1], "worst": worst}))
@@ -56,10 +58,10 @@ class Soak:
         self.turns: dict[str, int] = {}
         self.refused = 0
         self.turnaround, self.sent_late = Histogram(), Histogram()
-        self.due = 0
-        self.missed: Counter[int] = Counter()  # tick -> micro-turns
+        self.due: Counter[int] = Counter()  # tick -> micro-turns that were sent
+        self.held: Counter[int] = Counter()  # ... and were back in time
         self.errors: Counter[str] = Counter()
-        self._measuring_from = float("inf")
+        self._start, self._end = float("inf"), float("inf")
         self._tasks: set[asyncio.Task] = set()
 
     async def fill(self, sessions: int) -> None:
@@ -83,52 +85,53 @@ class Soak:
         at = time.monotonic() + MICRO_TURN_S
         while True:
             await asyncio.sleep(max(0.0, at - time.monotonic()))
-            counts = at >= self._measuring_from
-            if counts:
+            tick = int((at - self._start) / MICRO_TURN_S + 0.5) if self._start <= at < self._end else None
+            if tick is not None:
                 self.sent_late.add(max(0.0, time.monotonic() - at))
+                self.due[tick] += len(self.names)
             for row, name in enumerate(self.names):
-                task = asyncio.create_task(self._one(name, self.turns[name], at, row, counts))
+                task = asyncio.create_task(self._one(name, self.turns[name], at, row, tick))
                 self.turns[name] += 1
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             at += MICRO_TURN_S
 
-    async def _one(self, name: str, turn: int, at: float, row: int, counts: bool) -> None:
-        took = float("inf")
+    async def _one(self, name: str, turn: int, at: float, row: int, tick: int | None) -> None:
         try:
             await self.engine.append(Append(name, turn, self.bins[(turn + row) % 256]))
-            took = time.monotonic() - at
         except EngineError as error:
-            self.errors[error.code] += counts
-        if not counts:
+            self.errors[error.code] += tick is not None
             return
-        self.due += 1
-        if took < float("inf"):
+        took = time.monotonic() - at
+        if tick is not None:
             self.turnaround.add(took)
-        if took > MICRO_TURN_S:
-            self.missed[int((at - self._measuring_from) / MICRO_TURN_S + 0.5)] += 1
+            self.held[tick] += took <= MICRO_TURN_S
 
     async def measure(self, seconds: float, advance: Callable[..., None]) -> dict[str, Any]:
         """Count for so long; with the sleeper's notes of the same ticks."""
-        start = self._measuring_from = time.monotonic() + MICRO_TURN_S
-        command = [sys.executable, "-c", NOOP, str(start), str(seconds), str(MICRO_TURN_S), "0.01"]
-        sleeper = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-c", NOOP, str(seconds), str(MICRO_TURN_S), "0.01"]
+        sleeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert sleeper.stdin is not None and sleeper.stdout is not None
+        await asyncio.to_thread(sleeper.stdout.readline)
+        start = time.monotonic() + MICRO_TURN_S
+        sleeper.stdin.write(f"{start}\n")
+        sleeper.stdin.flush()
+        self._start, self._end = start, start + seconds
         for minute in range(max(1, round(seconds / 60))):
             await asyncio.sleep(max(0.0, start + min(seconds, 60 * (minute + 1)) - time.monotonic()))
             advance(1, total=max(1, round(seconds / 60)))
         await asyncio.sleep(max(0.0, start + seconds - time.monotonic()))
-        self._measuring_from = float("inf")
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # for the last ones to come back; what is not back by then is missed
         idle = json.loads((await asyncio.to_thread(sleeper.communicate))[0])
-        missed = sum(self.missed.values())
+        due, held = sum(self.due.values()), sum(self.held.values())
         stood = {tick for tick, worst in enumerate(idle["worst"]) if worst > STOOD_S}
         near = stood | {tick + 1 for tick in stood}  # what stands still in one tick makes the next one late
-        quiet = sum(count for tick, count in self.missed.items() if tick not in near)
+        quiet_due = sum(count for tick, count in self.due.items() if tick not in near)
+        quiet_held = sum(count for tick, count in self.held.items() if tick not in near)
         ticks = len(idle["worst"]) - 1
-        due_quiet = self.due * (1 - len(near) / max(ticks, 1))
         return {
-            "miss_rate": missed / max(self.due, 1),
-            "miss_rate_while_the_machine_ran": quiet / max(due_quiet, 1.0),
+            "miss_rate": 1 - held / max(due, 1),
+            "miss_rate_while_the_machine_ran": 1 - quiet_held / quiet_due if quiet_due else float("nan"),
             "machine_stood_share": len(stood) / max(ticks, 1),
             "noop_miss_rate": sum(worst > MICRO_TURN_S for worst in idle["worst"]) / max(ticks, 1),
             "noop_late_p99_ms": 1e3 * idle["p99"],
@@ -136,7 +139,7 @@ class Soak:
             "sent_late_p99_ms": self.sent_late.ms()["p99_ms"],
             "turnaround_p50_ms": self.turnaround.ms()["p50_ms"],
             "turnaround_p99_ms": self.turnaround.ms()["p99_ms"],
-            "due": float(self.due),
+            "due": float(due),
             "errors": float(sum(self.errors.values())),
         } | {"by_minute": self._by_minute(seconds, idle["worst"])}
 
@@ -145,9 +148,10 @@ class Soak:
         rows = []
         for first in range(0, max(1, int(seconds / MICRO_TURN_S)), per):
             part = worst[first : first + per]
-            missed = sum(self.missed[tick] for tick in range(first, first + len(part)))
+            ticks = range(first, first + len(part))
+            due, held = (sum(counted[tick] for tick in ticks) for counted in (self.due, self.held))
             noop = sum(w > MICRO_TURN_S for w in part) / max(len(part), 1)
-            rows.append({"miss_rate": missed / max(1, len(part) * len(self.names)), "noop_miss_rate": noop})
+            rows.append({"miss_rate": 1 - held / max(due, 1), "noop_miss_rate": noop})
         return rows
 
 

@@ -191,7 +191,7 @@ class _Announced(uvicorn.Server):
         await super().shutdown(sockets)
         if (trace := self.house.trace) is not None:
             trace.close()
-            print(trace.table() or "no micro-turn was traced", flush=True)
+            print(trace.error or trace.table() or "no micro-turn was traced", flush=True)
         if (shut_down := getattr(self.house.foreground, "shut_down", None)) is not None:
             await shut_down()
         if self.house.agents is not None:
