@@ -179,8 +179,9 @@ async def test_nobody_reads_another_ones_memory(store: AgentStore) -> None:
         if any(f" {name}" in statement for name in tables) and not housekeeping:
             asked.append((statement, repr(parameters)))
 
-    engine = store.database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", spy)
+    engines = [e for e in (store.database.engine.sync_engine, store.database._reader) if e is not None]
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", spy)
     try:
         await mine.close_session(talk(("user", "my name is anna"), ("agent", "i will write to bob")))
         answers = [await mine.prefix(), await mine.background_context(), await mine.list(done=True), await mine.core()]
@@ -197,7 +198,8 @@ async def test_nobody_reads_another_ones_memory(store: AgentStore) -> None:
         await mine.remember("user", "x y", key="name")
         await mine.forget(everything=True)
     finally:
-        event.remove(engine, "before_cursor_execute", spy)
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", spy)
     assert not [word for word in secrets_ if word in repr(answers)]
     assert len(asked) > 60
     for statement, parameters in asked:

@@ -24,9 +24,7 @@ Store = Annotated[
 User = Annotated[
     str | None, typer.Option("--user", help="Whose memory; default: INTERPLAY_USER, or the one of this machine.")
 ]
-Due = Annotated[
-    str | None, typer.Option("--due", metavar="TIME", help='Like 2030-01-31T09:00, or "tomorrow at nine".')
-]
+Due = Annotated[str | None, typer.Option("--due", metavar="TIME", help='Like 2030-01-31T09:00, or "tomorrow at nine".')]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 

@@ -12,7 +12,7 @@ from interplay.agents.database import store_exists
 from interplay.agents.memory import Memory
 from interplay.agents.store import LOCAL_USER, Agent, AgentStore, check_user
 from interplay.agents.visit import Visit
-from interplay.agents.writer import MemoryWriter
+from interplay.agents.writer import MemoryWriter, writer_of
 from interplay.core.timeline import Timeline
 from interplay.core.types import BadInput
 
@@ -30,7 +30,7 @@ def current_user(given: str | None = None) -> str:
 class AgentDesk:
     """name: of the agent, or "default" for none. url: of the store; None: as `AgentStore.open` finds it.
 
-    writer: makes the memory writer of an agent, if there is a background model that can be one.
+    writer: makes the memory writer of an agent; by default that of its spec, `writer_of`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class AgentDesk:
         writer: Callable[[Agent], MemoryWriter | None] | None = None,
     ) -> None:
         self.name, self.user, self.url = name, current_user(user), url
-        self._writer = writer
+        self._writer = writer or (lambda agent: writer_of(agent.spec))
         self._store: AgentStore | None = None
         self._opening = asyncio.Lock()
         self._refining: set[asyncio.Task[None]] = set()
@@ -71,8 +71,7 @@ class AgentDesk:
     async def visit(self, surface: str = "", *, now: datetime | None = None) -> Visit:
         """Begin a session of this agent and this user. Raises BadInput as `agent` does."""
         agent = await self.agent(surface)
-        writer = self._writer(agent) if self._writer is not None else None
-        return await Visit.open(await self.store(), self.name, self.user, now=now, writer=writer)
+        return await Visit.open(await self.store(), self.name, self.user, now=now, writer=self._writer(agent))
 
     @asynccontextmanager
     async def attend(self, timeline: Timeline, surface: str = "") -> AsyncIterator[Visit | None]:

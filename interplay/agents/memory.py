@@ -92,8 +92,7 @@ class Memory:
     async def core(self, limit: int = CORE_ITEMS, *, now: datetime | None = None) -> list[Item]:
         """What a session begins with, at most `limit` of a kind: facts and promises newest first, reminders soonest
         first. Reminders that nobody took up for a week are left out; `list` has them."""
-        async with self.scope.read() as scoped:
-            return [_item(row) for row in await scoped.core(limit, (now or datetime.now(UTC)) - STALE)]
+        return [_item(row) for row in await self.scope.core(limit, (now or datetime.now(UTC)) - STALE)]
 
     async def prefix(self, *, now: datetime | None = None, limit: int = MAX_WORDS) -> tuple[str, ...]:
         """The foreground's prefix: at most `limit` words of instructions, facts, reminders and promises."""
@@ -102,8 +101,8 @@ class Memory:
 
     async def background_context(self, *, now: datetime | None = None) -> str:
         """The same for the background: all core items with their dates, and what the last sessions were about."""
+        core = await self.core(now=now)
         async with self.scope.read() as scoped:
-            core = [_item(row) for row in await scoped.core(CORE_ITEMS, (now or datetime.now(UTC)) - STALE)]
             recent = await scoped.select(
                 sessions, sessions.c.summary != "", order=(sessions.c.started.desc(),), limit=SUMMARIES
             )
@@ -274,7 +273,7 @@ class Memory:
         try:
             better = await asyncio.wait_for(writer.write(transcript.ordered, local, owed, waiting), MODEL_S)
         except (InterplayError, TimeoutError) as error:
-            log.warning("memory was written by pattern only: %s", error or "the model took too long")
+            log.warning("memory was written by pattern only: %s", str(error) or "the model took too long")
             return
         await self._apply(session, better, writer.name, transcript.seconds, local)
 

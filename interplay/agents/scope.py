@@ -33,6 +33,14 @@ class Scope:
     def __init__(self, database: Database, relationship: str) -> None:
         self.database, self.relationship = database, relationship
 
+    async def core(self, limit: int, horizon: datetime) -> list[Any]:
+        """Open items, at most `limit` of each kind, in one statement: facts and promises newest first; reminders that
+        are due after `horizon`, soonest first, those that repeat, and those without a time.
+
+        Each kind is the beginning of an index, so it does not matter how many there are.
+        """
+        return await self.database.fetch(_core(limit), {"relationship": self.relationship, "horizon": horizon})
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Scoped]:
         async with self.database.read() as connection:
@@ -59,15 +67,6 @@ class Scoped:
         """Rows of `table` that belong to this relationship and meet the conditions."""
         query = sa.select(table).where(self._mine(table), *where).order_by(*order).limit(limit)
         return list(await self._connection.execute(query))
-
-    async def core(self, limit: int, horizon: datetime) -> list[Any]:
-        """Open items, at most `limit` of each kind, in one statement: facts and promises newest first; reminders that
-        are due after `horizon`, soonest first, those that repeat, and those without a time.
-
-        Each kind is the beginning of an index, so it does not matter how many there are.
-        """
-        values = {"relationship": self._relationship, "horizon": horizon}
-        return list(await self._connection.execute(_core(limit), values))
 
     async def count(self, table: sa.Table, *where: Any) -> int:
         query = sa.select(sa.func.count()).select_from(table).where(self._mine(table), *where)

@@ -6,6 +6,7 @@ import json
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from interplay.core.types import BadInput
 
 LOCAL_USER = "local"  # who talks on a machine where nobody logs in
 MAX_USER = 128
+NOBODY = "no agent {!r}; `interplay agents list` shows who there is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +144,10 @@ class AgentStore:
     async def relationship(self, name: str, user: str = LOCAL_USER) -> Relationship:
         """What this user and this agent share; begins with the first call. Raises BadInput for no such agent."""
         check_user(user)
-        async with self.database.read() as connection:
-            met = sa.and_(relationships.c.agent_id == agents.c.id, relationships.c.user_id == user)
-            query = _newest().add_columns(relationships.c.id.label("met")).outerjoin(relationships, met)
-            row = (await connection.execute(query.where(agents.c.name == name))).first()
-            agent = _agent(row) if row is not None else await _current(connection, name)
-            found = row.met if row is not None else None
+        row = next(iter(await self.database.fetch(_met(), {"name": name, "user": user})), None)
+        if row is None:
+            raise BadInput(NOBODY.format(name[:80]))
+        agent, found = _agent(row), row.met
         if found is None:
             async with self.database.write() as connection:
                 # Another session may have begun it, or be about to: they take turns at the agent's row.
@@ -177,6 +177,15 @@ def check_user(user: str) -> None:
         raise BadInput(f"a user is named by 1 to {MAX_USER} printable characters")
 
 
+@cache
+def _met() -> Any:
+    """An agent by name, and its relationship with a user if there is one. Built once: that costs more than running."""
+    user = relationships.c.user_id == sa.bindparam("user")
+    met = sa.and_(relationships.c.agent_id == agents.c.id, user)
+    query = _newest().add_columns(relationships.c.id.label("met")).outerjoin(relationships, met)
+    return query.where(agents.c.name == sa.bindparam("name"))
+
+
 def _newest() -> Any:
     joined = sa.and_(agent_versions.c.agent_id == agents.c.id, agent_versions.c.version == agents.c.version)
     return sa.select(agents.c.id, agents.c.name, agent_versions.c.version, agent_versions.c.spec,
@@ -197,7 +206,7 @@ async def _current(connection: AsyncConnection, name: str, version: int | None =
         return _agent(row)
     if version is not None and await _by_name(connection, name) is not None:
         raise BadInput(f"the agent {name!r} has no version {version}")
-    raise BadInput(f"no agent {name[:80]!r}; `interplay agents list` shows who there is")
+    raise BadInput(NOBODY.format(name[:80]))
 
 
 async def _by_name(connection: AsyncConnection, name: str) -> str | None:

@@ -5,17 +5,21 @@ A writer sees lines that were really exchanged, never the timeline: it cannot re
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from interplay.agents.plain import MAX_ITEM_CHARS, Extraction, Note, Open, slug
 from interplay.agents.tables import BLOCKS
 from interplay.agents.transcript import Line
 from interplay.core.types import InterplayError
+
+if TYPE_CHECKING:
+    from interplay.agents.spec import AgentSpec
 
 log = logging.getLogger("interplay.agents")
 
@@ -67,6 +71,35 @@ class ModelWriter:
         }
         answer = await self._complete(INSTRUCTIONS, json.dumps(asked, ensure_ascii=False))
         return parse_answer(answer, started, {item.id for item in open_items})
+
+
+def writer_of(spec: AgentSpec, env: Mapping[str, str] | None = None) -> MemoryWriter | None:
+    """The agent's own writer: the model of its slot `summary`, else that of its background; None for patterns alone.
+
+    The small local model writes only where `summary` names it: it was seen to answer with a copy of what it was asked,
+    after more than a minute. Raises BadInput for a slot that is none. The model is made when it is first needed.
+    """
+    from interplay.background.choose import choose, decide
+
+    slot = spec.models.summary or spec.models.background
+    if slot == "off":
+        return None
+    kind = decide(slot, env).kind
+    if kind == "embedded" or (kind == "local" and spec.models.summary != "local"):
+        return None
+
+    async def complete(instructions: str, text: str) -> str:
+        if kind == "local":
+            from interplay.background.local import LocalModel
+
+            return await LocalModel().complete(instructions, text)
+        from interplay.background.provider import ProviderBackground
+
+        model = await asyncio.to_thread(choose, slot, env)
+        assert isinstance(model, ProviderBackground)
+        return await model.complete(instructions, text)
+
+    return ModelWriter(complete)
 
 
 def parse_answer(answer: str, started: datetime, known: set[str]) -> Extraction:

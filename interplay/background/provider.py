@@ -77,6 +77,18 @@ class ProviderBackground:
         except Exception as error:
             raise InterplayError(f"{self.name}: {_line(error)}") from error
 
+    async def complete(self, instructions: str, text: str) -> str:
+        """One answer to one text, whole, for work that nobody waits for. Raises InterplayError with one line."""
+        from pydantic_ai import Agent, UsageLimits
+
+        agent = Agent(self._model, instructions=instructions, output_type=str)
+        try:
+            # As a stream, so that giving up closes it and the cost stops.
+            async with agent.run_stream(text, usage_limits=UsageLimits(request_limit=1)) as run:
+                return await run.get_output()
+        except Exception as error:
+            raise InterplayError(f"{self.name}: {_line(error)}") from error
+
     async def close(self) -> None:
         return None
 

@@ -1,8 +1,10 @@
 """What the background costs the conversation, and how quick it is, on a real clock with real sockets.
 
-`turn_p99_ratio`: micro-turn p99 with 16 delegations streaming from a provider in another process, over that with none.
+`turn_p99_ms_0|4|16`: micro-turn p99 with so many delegations in flight, streaming from a provider in another process.
+`turn_p99_ratio`: that with 16 over that with none.
 `withdraw_s`: from "never mind" reaching the session to the provider seeing its stream closed, the longest of all.
 `result_to_word_s`: from a result to its first audible word, median, with nobody talking.
+`memory_p99_ms`: what a session waits for its prefix when its agent has 10,000 sessions behind it (`bench/memory.py`).
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -31,16 +35,21 @@ LEVELS = (0, 4, 16)
 WARM_TURNS = 10
 ROUNDS = 10  # withdrawals and results, unless --n is less
 WORK_S = 1.2  # of a result: the acknowledgement is over by then
+SESSIONS, LOADS = 10_000, 1_000  # of memory
+FILLS = 10  # steps of progress while it is filled
 
 
 def run(setup: Setup) -> Result:
-    """--n: micro-turns per level (200 ms each, at least 20)."""
+    """--n: micro-turns per level (200 ms each, at least 20). --option sessions=10000: of memory; 0: without that part.
+    --option loads=1000: of its prefix."""
     return asyncio.run(_run(setup))
 
 
 async def _run(setup: Setup) -> Result:
     turns, rounds = max(setup.n, 20), max(1, min(ROUNDS, setup.n))
-    setup.advance(0, len(LEVELS) + 2)
+    sessions = int(setup.number("sessions", SESSIONS))
+    loads = int(setup.number("loads", LOADS, least=1))
+    setup.advance(0, len(LEVELS) + 2 + FILLS * bool(sessions))
     metrics: dict[str, float] = {}
     async with _provider() as (background, closed):
         for level in LEVELS:
@@ -56,8 +65,30 @@ async def _run(setup: Setup) -> Result:
     results = await _results(rounds)
     metrics["result_to_word_s"], metrics["result_to_word_max_s"] = float(np.median(results)), max(results)
     setup.advance()
-    notes = {"turns_per_level": turns, "withdrawals": len(withdrawn), "results": len(results)}
+    notes: dict[str, Any] = {"turns_per_level": turns, "withdrawals": len(withdrawn), "results": len(results)}
+    if sessions:
+        found = await _memory(setup, sessions, loads)
+        metrics |= {f"memory_{name}": found[f"prefix_{name}"] for name in ("p99_ms", "cpu_ms")}
+        notes |= {"memory_sessions": sessions, "memory_loads": loads, "memory_cold_ms": found["cold_ms"]}
     return Result(turns, metrics, notes=notes)
+
+
+async def _memory(setup: Setup, sessions: int, loads: int) -> dict[str, Any]:
+    from interplay.bench.memory import measure
+
+    shown = 0
+
+    def progress(written: int) -> None:
+        nonlocal shown
+        steps = FILLS * written // sessions - shown
+        shown += steps
+        if steps:
+            setup.advance(steps)
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = await measure(f"{folder}/agents.db", sessions, loads, progress)
+    setup.advance(FILLS - shown)
+    return found
 
 
 @contextlib.asynccontextmanager
