@@ -65,7 +65,7 @@ def _waiting(folder):
 
 async def spare_of(folder):
     """Until a spare waits: one that is still loading would measure torch, not us."""
-    until = time.monotonic() + 180
+    until = time.monotonic() + 500
     while not _waiting(folder) and time.monotonic() < until:
         await asyncio.sleep(0.1)
     assert _waiting(folder)
@@ -85,10 +85,10 @@ async def test_either_process_may_be_killed(tmp_path, weights):
     truth = [play(Engine(model, slots=1), script) for script in scripts]
     engine = await RemoteEngine.connect(tmp_path / "engine", checkpoint=weights, slots=4)
     try:
+        await spare_of(tmp_path / "engine")
         for script in scripts:
             await engine.open(script.opening, session=script.name, realtime=False)
         got = await asyncio.gather(*(live(engine, s, s.ran[:20]) for s in scripts))
-        await spare_of(tmp_path / "engine")
         first = (await engine.health())["pid"]
         running = asyncio.gather(*(live(engine, s, s.ran[20:]) for s in scripts))
         await asyncio.sleep(0.02)  # in the middle of it
@@ -147,12 +147,12 @@ async def test_one_that_hangs_is_ended_and_video_goes_on(tmp_path, monkeypatch):
     truth = [play(Engine(model, slots=1, video_slots=1), script) for script in scripts]
     engine = await RemoteEngine.connect(tmp_path / "engine", checkpoint=path, slots=1, video_slots=1)
     try:
+        await spare_of(tmp_path / "engine")
         for script in scripts:
             await engine.open(script.opening, session=script.name, realtime=False)
         with pytest.raises(Overloaded):
             await engine.open(Opening(video=True), realtime=False)
         got = await asyncio.gather(*(live(engine, s, s.ran[:20]) for s in scripts))
-        await spare_of(tmp_path / "engine")
         health = await engine.health()
         assert health["selftest"]["invariant"] and not health["fixed_shape"]
         os.kill(health["pid"], signal.SIGSTOP)

@@ -236,7 +236,7 @@ def test_a_mind_that_tells_no_times_is_one_stage(tmp_path):
         "session": "a", "turn": 3, "total_ms": 66.0, "late_ms": 1.0, "read_ms": 10.0, "listen_ms": 10.0,
         "think_ms": 30.0, "speak_ms": 10.0, "write_ms": 5.0,
     }  # fmt: skip
-    assert "2 micro-turns, 1 over 200 ms" in trace.table() and "gather" not in trace.table()
+    assert "2 micro-turns, 1 over 200 ms" in trace.table() and "\n  gather" not in trace.table()
     assert Trace().table() == ""
     full = Trace(Path("/dev/full")) if Path("/dev/full").exists() else None
     if full is not None:
