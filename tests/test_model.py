@@ -106,6 +106,18 @@ def test_everything_that_comes_in_matters(model):
             assert not torch.allclose(after.decision[2], before.decision[2]), name
 
 
+@pytest.mark.parametrize("make", [conversation, rich])
+def test_words_that_are_asked_for_are_those_of_all(model, make):
+    """Training asks only for the output words of the micro-turns that have one."""
+    inputs, say = make(3, 12), torch.rand(3, 12, generator=torch.Generator().manual_seed(3)) < 0.3
+    with torch.no_grad():
+        whole, some = model(inputs), model(inputs, say)
+        assert some.said.shape == (int(say.sum()), WORDS)
+        assert torch.allclose(some.said, whole.said[say], atol=1e-5)
+        assert torch.equal(some.decision, whole.decision) and torch.equal(some.heard, whole.heard)
+        assert model(inputs, torch.zeros_like(say)).said.shape == (0, WORDS)
+
+
 def test_the_prefix_reads_the_same_in_hour_two(model):
     """Outputs of a session that begins at micro-turn 36,000 are those of one that begins at 0."""
     inputs = rich(2, 8)

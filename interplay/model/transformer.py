@@ -63,7 +63,8 @@ class BagOfEmbeddings(nn.Module):
     def forward(self, bins: Tensor) -> Tensor:
         """bins: uint8 (..., turns, 10, 80) -> float (..., turns x positions, width)."""
         # One-hot times table is the bag as a matrix product: its backward is a product too, not a scatter.
-        hot = F.one_hot(bins.long(), LEVELS).to(self.table.dtype).flatten(-2)
+        levels = torch.arange(LEVELS, dtype=torch.uint8, device=bins.device)
+        hot = (bins[..., None] == levels).to(self.table.dtype).flatten(-2)
         frames = hot @ self.table
         merged = frames.reshape(*bins.shape[:-3], -1, self.frames * self.table.shape[1])
         return self.narrow(F.gelu(self.wide(merged)))
@@ -169,8 +170,12 @@ class InteractionModel(nn.Module):
             layers.append(Pinned(keys, values, seen))
         return layers, self.norm(x)
 
-    def forward(self, inputs: Inputs) -> Outputs:
-        """Whole scenes at once. Outputs are (batch, turns, ...)."""
+    def forward(self, inputs: Inputs, say: Tensor | None = None) -> Outputs:
+        """Whole scenes at once. Outputs are (batch, turns, ...).
+
+        say: bool (batch, turns), the micro-turns whose output word is asked for; then `said` is (count, vocabulary),
+        in their order. Few micro-turns say something, and words are the widest thing there is.
+        """
         config, turns = self.config, inputs.bins.shape[1]
         glances = 0 if inputs.frames is None else config.glances
         per_turn = config.positions + glances
@@ -181,9 +186,11 @@ class InteractionModel(nn.Module):
         for number, block in enumerate(self.blocks):
             x, _, _ = block(x, cos, sin, mask, None if layers is None else layers[number])
         last = self.norm(x[:, per_turn - 1 :: per_turn])
-        return self._read(inputs, last, cos[per_turn - 1 :: per_turn], sin[per_turn - 1 :: per_turn], pinned)
+        return self._read(inputs, last, cos[per_turn - 1 :: per_turn], sin[per_turn - 1 :: per_turn], pinned, say)
 
-    def _read(self, inputs: Inputs, last: Tensor, cos: Tensor, sin: Tensor, pinned: Tensor | None) -> Outputs:
+    def _read(
+        self, inputs: Inputs, last: Tensor, cos: Tensor, sin: Tensor, pinned: Tensor | None, say: Tensor | None
+    ) -> Outputs:
         """Outputs from each micro-turn's last position, the transcript and the prefix's final states."""
         turns, window, table = last.shape[1], self.config.window, self.words.t()
         words = inputs.transcript if inputs.event is None else inputs.event.where(inputs.event > 0, inputs.transcript)
@@ -205,8 +212,12 @@ class InteractionModel(nn.Module):
             before = query @ rotate(self.copy.key(pinned), cos, sin).transpose(1, 2)
             scores = torch.cat([before, scores], 2)
             usable = torch.cat([(inputs.prefix > 1)[:, None].expand(-1, turns, -1), usable], 2)
-        scores = scores / key.shape[-1] ** 0.5
-        said = self.copy.mix(scores, usable, self.copy.gate(now), self.said(now) @ table, known)
-        return Outputs(self.decision(now), self.heard(last) @ table, said)
+        scores, speaking = scores / key.shape[-1] ** 0.5, now
+        if say is not None:
+            scene = say.nonzero()[:, 0]
+            scores, usable, speaking = (x[say][:, None] for x in (scores, usable.expand_as(scores), now))
+            known = known[scene]
+        said = self.copy.mix(scores, usable, self.copy.gate(speaking), self.said(speaking) @ table, known)
+        return Outputs(self.decision(now), self.heard(last) @ table, said if say is None else said[:, 0])
 
 

@@ -48,15 +48,15 @@ def loss_of(model: InteractionModel, batch: Batch, settings: TrainSettings, gene
     """Hearing + whether to speak + what to say. Micro-turns with speech weigh `speak_weight` times more."""
     before = _corrupt(later(batch.heard), settings, generator, len(model.words))
     batch, before = batch.to(str(model.words.device)), before.to(model.words.device)
-    out = model(batch.inputs(before))
     acts, words = batch.decision != LISTEN, batch.said > 0
+    out = model(batch.inputs(before), words)
     weight = 1 + (settings.speak_weight - 1) * acts.float()
     hearing = F.cross_entropy(out.heard.flatten(0, 1).float(), batch.heard.flatten(), reduction="none")
     deciding = F.cross_entropy(out.decision.flatten(0, 1).float(), batch.decision.flatten(), reduction="none")
-    wording = F.nll_loss(out.said.flatten(0, 1).float(), batch.said.flatten(), reduction="none")
     # Where silence is right there is nothing to word: the decision head alone learns silence.
+    wording = F.nll_loss(out.said.float(), batch.said[words], reduction="sum") / words.numel()
     hearing = (hearing * (1 + (settings.word_weight - 1) * (batch.heard.flatten() > 0))).mean()
-    return hearing + (weight.flatten() * deciding).mean() + settings.speak_weight * (wording * words.flatten()).mean()
+    return hearing + (weight.flatten() * deciding).mean() + settings.speak_weight * wording
 
 
 def _corrupt(words: Tensor, settings: TrainSettings, generator: torch.Generator, size: int) -> Tensor:

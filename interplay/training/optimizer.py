@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def build(model: nn.Module, lr: float, share: Share | None = None) -> list[torch.optim.Optimizer]:
-    """Muon (8 x `lr`) for every 2-D weight of the blocks, the eyes and the word projections, AdamW (`lr`) for the rest."""
+    """Muon (8 x `lr`) for the matrices of the blocks, the eyes and the word projections, AdamW (`lr`) for the rest."""
     names = ("blocks.", "feed_", "heard.", "said.", "eyes.stem.linear", "eyes.merge")
     matrices = [p for n, p in model.named_parameters() if p.ndim >= 2 and n.startswith(names)]
     chosen = {id(p) for p in matrices}
