@@ -9,7 +9,7 @@ from typing import Literal
 from interplay.background.delegation import Delegation
 from interplay.background.numbers import NUMBER_WORDS
 from interplay.background.package import Line
-from interplay.background.utterance import Kind, classify, content_words, is_question, is_sum, normal, plain
+from interplay.background.utterance import Kind, classify, content_words, is_question, is_sum, normal, plain, sentences
 
 Relation = Literal["beside", "replaces", "repeats"]
 STALE_S = 90.0  # after this, and with the talk elsewhere, a result is only context
@@ -65,7 +65,8 @@ def judge(delegation: Delegation, text: str, now: float, since: Iterable[Line], 
     key = _key(text, f"{delegation.question} {delegation.meant}")
     for line in since:
         # A question that holds the words is not an answer that was given.
-        if key and key <= content_words(line.text) and not is_question(line.text):
+        told = " ".join(s for s in sentences(line.text) if not s.endswith("?"))
+        if key and key <= content_words(told) and not is_question(told):
             return Verdict("context", why=f"the {line.who} said it at {line.t:.1f} s")
     words = sum(len(line.text.split()) for line in since if line.who == "user")
     elsewhere = words >= ELSEWHERE_WORDS
