@@ -1,7 +1,9 @@
-"""Scripted real-time providers, each in a process of its own: `python -m tests.realtime_server PROTOCOL SCRIPT LOG`.
+"""Scripted real-time providers, each in a process of its own.
 
-PROTOCOL: openai, gemini, moshi, minicpmo. SCRIPT: answer, drop (mid-word, without goodbye), limit (session limit, or
-go_away), refuse (HTTP 503), key (HTTP 401), hang (never answers). Prints its port; writes what it was sent to LOG.
+`python -m tests.realtime_server PROTOCOL SCRIPT LOG [CERTIFICATE]`: PROTOCOL: openai, its dialects azure, xai and
+elevenlabs, live, gemini, moshi, minicpmo. SCRIPT: answer, drop (mid-word, without goodbye), limit (session limit, or
+go_away), leave (go_away, well ahead), refuse (HTTP 503), key (HTTP 401), hang (never answers). Prints its port; writes
+what it was sent to LOG, with a CERTIFICATE (PEM, key included) over TLS.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,17 +37,33 @@ class Script:
         self.script, self.log = script, log
         self.answering: asyncio.Task[None] | None = None
         self.response = ""
+        self.dialect = "openai"
 
     def note(self, **fields: Any) -> None:
         with self.log.open("a") as file:
             file.write(json.dumps(fields) + "\n")
 
     def refuse(self, connection: ServerConnection, request: Request) -> Response | None:
-        self.note(kind="request", path=request.path)
+        auth = {name: request.headers.get(name, "") for name in ("authorization", "api-key", "xi-api-key")}
+        key = request.headers.get("x-goog-api-key", "")
+        self.note(kind="request", path=request.path.partition("key=")[0], auth=[name for name in auth if auth[name]],
+                  google=bool(key) or "key=" in request.path)  # fmt: skip
         if self.script in ("refuse", "key"):
             status = 503 if self.script == "refuse" else 401
             return connection.respond(status, "no: " + str(request.headers.get("Authorization", "")))
         return None
+
+    async def azure(self, socket: ServerConnection) -> None:
+        self.dialect = "azure"
+        await self.openai(socket)
+
+    async def xai(self, socket: ServerConnection) -> None:
+        self.dialect = "xai"
+        await self.openai(socket)
+
+    async def elevenlabs(self, socket: ServerConnection) -> None:
+        self.dialect = "elevenlabs"
+        await self.openai(socket)
 
     async def openai(self, socket: ServerConnection) -> None:
         number = 0
@@ -58,11 +77,14 @@ class Script:
             await asyncio.sleep(3600)
         session = {"id": "sess_1", "object": "realtime.session", "type": "realtime", "model": "gpt-realtime"}
         await say("session.created", session=session)
+        if self.dialect == "xai":
+            await say("conversation.created", conversation={"id": "conv_1", "object": "realtime.conversation"})
         heard, answered = 0, False
         async for raw in socket:
             event = json.loads(raw)
             if event["type"] == "session.update":
-                self.note(kind="session", instructions=event["session"].get("instructions", ""))
+                self.note(kind="session", instructions=event["session"].get("instructions", ""),
+                          model=event["session"].get("model", ""))  # fmt: skip
                 await say("session.updated", session={**session, **event["session"]})
             elif event["type"] == "conversation.item.create":
                 self.note(kind="item", role=event["item"].get("role"), text=str(event["item"].get("content")))
@@ -84,6 +106,10 @@ class Script:
                     await say("input_audio_buffer.committed", item_id="item_u", previous_item_id=None)
                     item = {"id": "item_u", "type": "message", "role": "user", "status": "completed", "content": []}
                     await say("conversation.item.added", previous_item_id=None, item=item)
+                    if self.dialect == "xai":  # it corrects itself, always from the beginning
+                        for so_far in ("count too", "count to six"):
+                            await say("conversation.item.input_audio_transcription.updated", item_id="item_u",
+                                      transcript=so_far)  # fmt: skip
                     await say(
                         "conversation.item.input_audio_transcription.completed", item_id="item_u", content_index=0,
                         transcript="count to six please", usage={"type": "duration", "seconds": 1},
@@ -131,7 +157,55 @@ class Script:
             "input_token_details": {"text_tokens": 20, "audio_tokens": 80, "cached_tokens": 0},
             "output_token_details": {"text_tokens": 10, "audio_tokens": 40},
         }  # fmt: skip
-        await say("response.done", response={**whole, "status": "completed", "output": [done], "usage": usage})
+        used = {} if self.dialect == "elevenlabs" else {"usage": usage}  # that one does not say
+        await say("response.done", response={**whole, "status": "completed", "output": [done], **used})
+
+    async def live(self, socket: ServerConnection) -> None:
+        """OpenAI Live: sound all the time, 100 ms a frame, zeros between; words with their times."""
+        number, heard, task = 0, 0, None
+
+        async def say(kind: str, **fields: Any) -> None:
+            nonlocal number
+            number += 1
+            await socket.send(json.dumps({"type": kind, "event_id": f"event_{number}", **fields}))
+
+        async for raw in socket:
+            event = json.loads(raw)
+            if event["type"] == "session.start":
+                session = event["session"]
+                self.note(kind="session", session=session)
+                await say("session.started", session={"id": "live_1", "model": session.get("model", "gpt-live-1")})
+            elif event["type"] == "session.input_audio.append":
+                before, heard = heard, heard + len(base64.b64decode(event["audio"])) // 2
+                if before <= 24_000 < heard:
+                    task = asyncio.create_task(self.live_answer(socket, say))
+            else:
+                self.note(kind=event["type"], text=json.dumps(event))
+        if task is not None:
+            task.cancel()
+
+    async def live_answer(self, socket: ServerConnection, say: Any) -> None:
+        at = 1000
+        for piece in ("count", " to", " six", " please"):
+            await say("session.input_transcript.delta", delta=piece, start_ms=at, end_ms=at + 200)
+            at += 200
+        for index, word in enumerate(WORDS):
+            await say("session.output_transcript.delta", delta=f" {word}", start_ms=at, end_ms=at + 300)
+            at += 300
+            for frame in range(3):
+                await say("session.output_audio.delta", delta=pcm(tone(0.1)))
+                await asyncio.sleep(0.1)
+                if index == 2 and frame == 1 and self.script == "drop":
+                    socket.transport.abort()
+                    return
+            if index == 2 and self.script == "limit":
+                await say("session.closed", reason="expired", session={"id": "live_1"}, usage={"seconds": 3.0})
+                await socket.close(1000)
+                return
+        await say("session.usage.updated", usage={"seconds": 4.0})
+        for _ in range(40):
+            await say("session.output_audio.delta", delta=pcm(np.zeros(2400, np.float32)))
+            await asyncio.sleep(0.1)
 
     async def gemini(self, socket: ServerConnection) -> None:
         heard = 0
@@ -139,6 +213,8 @@ class Script:
             event = json.loads(raw)
             if "setup" in event:
                 self.note(kind="setup", setup=event["setup"])
+                if self.script == "hang":
+                    await asyncio.sleep(3600)
                 await socket.send(json.dumps({"setupComplete": {}}))
             elif "clientContent" in event or "client_content" in event:
                 self.note(kind="item", text=json.dumps(event))
@@ -151,10 +227,16 @@ class Script:
         async def say(**content: Any) -> None:
             await socket.send(json.dumps({"serverContent": content}))
 
-        await say(inputTranscription={"text": "count to six please"})
+        for piece in ("count to", " six please"):
+            await say(inputTranscription={"text": piece})
         for index, word in enumerate(WORDS):
             part = {"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": pcm(tone(WORD_S))}}
             await say(modelTurn={"parts": [part]}, outputTranscription={"text": word + " "})
+            if index == 2 and self.script == "drop":
+                socket.transport.abort()
+                return
+            if index == 2 and self.script == "leave":
+                await socket.send(json.dumps({"goAway": {"timeLeft": "9.5s"}}))
             if index == 2 and self.script == "limit":
                 await socket.send(json.dumps({"goAway": {"timeLeft": "0.2s"}}))
                 await asyncio.sleep(0.2)
@@ -162,7 +244,10 @@ class Script:
                 return
             await asyncio.sleep(WORD_S / 2)
         await say(generationComplete=True)
-        await say(turnComplete=True)
+        usage = {"promptTokenCount": 100, "responseTokenCount": 50, "totalTokenCount": 150,
+                 "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 80}],
+                 "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": 50}]}  # fmt: skip
+        await socket.send(json.dumps({"serverContent": {"turnComplete": True}, "usageMetadata": usage}))
 
     async def moshi(self, socket: ServerConnection) -> None:
         import sphn
@@ -202,12 +287,18 @@ class Script:
                 return
 
 
-async def main(protocol: str, script: str, log: str) -> None:
+async def main(protocol: str, script: str, log: str, certificate: str = "") -> None:
     play = Script(script, Path(log))
-    async with serve(getattr(play, protocol), "127.0.0.1", 0, process_request=play.refuse, max_size=None) as server:
+    tls = None
+    if certificate:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    async with serve(
+        getattr(play, protocol), "127.0.0.1", 0, process_request=play.refuse, max_size=None, ssl=tls
+    ) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
         await asyncio.sleep(3600)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4]))
+    asyncio.run(main(*sys.argv[1:5]))

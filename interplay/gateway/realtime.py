@@ -46,15 +46,14 @@ class LedgerMeter:
         region = self._regions.get(target.name, "")
         if (denied := self._grant.forbids(target.provider, target.model, region)) is not None:
             raise LinkLost(str(denied), final=True)  # the next target may be allowed
-        entry = await self._ledger.begin(
-            self._caller,
-            route=self._route,
-            provider=target.provider,
-            model=target.model,
-            kind="realtime",
-            log=self._grant.log,
+        entry = await self._entry(target, target.model)
+        return EntryMetering(entry, self._grant, lambda model: self._entry(target, model))
+
+    async def _entry(self, target: Target, model: str) -> Entry:
+        log = self._grant.log if self._grant is not None else "metadata"
+        return await self._ledger.begin(
+            self._caller, route=self._route, provider=target.provider, model=model, kind="realtime", log=log
         )
-        return EntryMetering(entry, self._grant)
 
     async def close(self) -> None:
         """The conversation is over. Safe to call twice."""
@@ -70,8 +69,9 @@ class LedgerMeter:
 class EntryMetering:
     """One connection's entry. Counts of ours and of the provider are different units and are kept side by side."""
 
-    def __init__(self, entry: Entry, grant: Grant) -> None:
-        self._entry, self._grant = entry, grant
+    def __init__(self, entry: Entry, grant: Grant, other: Callable[[str], Awaitable[Entry]]) -> None:
+        self._entry, self._grant, self._other = entry, grant, other
+        self._others: dict[str, Entry] = {}  # of models that the live one hands work on to
         self._ours = Usage()
         self._theirs = Usage()
         self._clock = self._checked = time.monotonic()
@@ -83,7 +83,12 @@ class EntryMetering:
         self._ours += more
         self._entry.usage(more)
 
-    def reported(self, units: Mapping[str, int]) -> None:
+    async def reported(self, units: Mapping[str, int], model: str = "") -> None:
+        if model:
+            if model not in self._others:
+                self._others[model] = await self._other(model)
+            self._others[model].reported(Usage(**units))
+            return
         self._theirs = Usage(**units)
         self._entry.reported(self._ours + self._theirs)
 
@@ -98,7 +103,8 @@ class EntryMetering:
         if not self._over:
             self._over = True
             self.counted({})
-            await self._entry.end("error" if error else "ok", error=error)
+            for entry in (self._entry, *self._others.values()):
+                await entry.end("error" if error else "ok", error=error)
 
     def _passed_ms(self) -> int:
         """Whole milliseconds since the last time, the rest is kept for the next."""

@@ -137,9 +137,13 @@ def _azure(model: str) -> Any:
 
 
 def _elevenlabs(model: str) -> Any:
+    from pydantic_ai.providers.elevenlabs import ElevenLabsProvider
     from pydantic_ai.realtime.elevenlabs import ElevenLabsRealtimeModel
 
-    return ElevenLabsRealtimeModel(model)
+    url = os.environ.get("ELEVENLABS_BASE_URL")  # data residency
+    return ElevenLabsRealtimeModel(model, provider=ElevenLabsProvider(base_url=url)) if url else (
+        ElevenLabsRealtimeModel(model)
+    )
 
 
 def _moshi(name: str, model: str) -> Any:
@@ -161,14 +165,20 @@ def _minicpmo(name: str, model: str) -> Any:
     return open_link
 
 
-_HEAR = {"input_transcription_model": "auto"}
+_HEAR = {"input_transcription_model": "gpt-4o-transcribe"}  # named, for it has a price of its own
+_TRAILS = {"transcript_trails": True}
 KINDS: dict[str, Kind] = {
     "openai-realtime": Kind(
         "openai", "gpt-realtime", ("OPENAI_API_KEY",), _pydantic(_openai, **_HEAR), "OpenAI's Realtime API"
     ),
-    "openai-live": Kind("openai", "gpt-live-1", ("OPENAI_API_KEY",), _pydantic(_openai_live), "OpenAI's Live API"),
-    "gemini-live": Kind("google", "gemini-3.8-live", ("GOOGLE_API_KEY",), _pydantic(_gemini), "Google's Live API"),
-    "xai": Kind("xai", "grok-voice-latest", ("XAI_API_KEY",), _pydantic(_xai, **_HEAR), "xAI's voice API"),
+    "openai-live": Kind(
+        "openai", "gpt-live-1", ("OPENAI_API_KEY",), _pydantic(_openai_live, openai_live_instructions=""),
+        "OpenAI's Live API",
+    ),
+    "gemini-live": Kind(
+        "google", "gemini-3.8-live", ("GOOGLE_API_KEY",), _pydantic(_gemini, **_TRAILS), "Google's Live API"
+    ),
+    "xai": Kind("xai", "grok-voice-latest", ("XAI_API_KEY",), _pydantic(_xai), "xAI's voice API"),
     "azure-realtime": Kind(
         "azure", "gpt-realtime", ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT"), _pydantic(_azure, **_HEAR),
         "Azure OpenAI's Realtime API",

@@ -40,6 +40,8 @@ from interplay.foreground.realtime.player import Player
 GAP_S = 4.0  # of the user's sound, kept while there is no connection
 REPLAY = 15  # micro-turns: so much of what a connection took with it is told again to the next
 CHECK_S = 1.0
+PAUSE = 10  # micro-turns of silence that end a line of the agent, where no provider says so
+MARGIN_S = 1.0  # before the time at which a provider says that it will hang up
 HISTORY_LINES = 200
 HISTORY_CHARS = 24_000
 RESUME = (
@@ -62,11 +64,13 @@ class RealtimeChannel:
         self._wake = asyncio.Event()
         self._heard: deque[str] = deque(maxlen=1000)
         self._heard_part, self._heard_whole = "", ""
+        self._closed = ""  # what was heard of an utterance that was answered before its final text came
         self._actions: deque[Action] = deque(maxlen=100)
         self._history: deque[Line] = deque(maxlen=HISTORY_LINES)
         self._error: InterplayError | None = None
         self._began: float | None = None
         self._steps = 0
+        self._quiet = 0  # micro-turns since the agent was heard
         self._speaking_turn = ""  # words of the present answer that became audible
         self._resume = False
         self._answering = False  # an answer has begun to come in and has not ended
@@ -97,7 +101,9 @@ class RealtimeChannel:
         audio, said = self._player.take()
         if said:
             self._speaking_turn = f"{self._speaking_turn} {said}".strip()
-        if self._speaking_turn and not self._player.busy:
+        self._quiet = 0 if said or self._player.busy else self._quiet + 1
+        # An answer that comes as slowly as it is heard pauses between words, and is one line all the same.
+        if self._speaking_turn and self._quiet and (not self._answering or self._quiet >= PAUSE):
             self._note("agent", self._speaking_turn)
             self._speaking_turn, self._inherited = "", False
         heard = " ".join(self._heard)
@@ -201,16 +207,19 @@ class RealtimeChannel:
         """Use one connection until it is gone; returns why, and whether for ever. Raises InterplayError for policy."""
         self._cut, final = False, False
         reason = "the connection ended"
-        status = ""
+        status, leave_at = "", 0.0
         try:
             async with asyncio.TaskGroup() as group:
                 sender = group.create_task(self._sender(link, metering))
                 watch = group.create_task(self._watch(metering))
                 async for event in link.events():
+                    await self._take(link, event, metering)
                     if isinstance(event, Leaving):
+                        leave_at = time.monotonic() + max(0.0, event.within_s - MARGIN_S)
+                    # An answer under way may end; between two answers a change is not noticed.
+                    if leave_at and (not self._answering or time.monotonic() >= leave_at):
                         reason = "the provider ends the session"
                         break
-                    await self._take(link, event, metering)
                 sender.cancel()
                 watch.cancel()
         except BaseExceptionGroup as group:
@@ -266,11 +275,11 @@ class RealtimeChannel:
                     self._player.push(samples)
                 if metering is not None:
                     metering.counted({"audio_out_ms": len(samples) // 24})
-            case SaidText(text, answer):
+            case SaidText(text, answer, trails):
                 if not self._stale(answer):
                     if not answer or answer != self._done:  # a transcript may come late, its answer long complete
                         self._begin()
-                    self._player.text(text)
+                    self._player.text(text, trails=trails)
             case HeardText(text, whole):
                 self._hear(text, whole=whole)
             case UserSpeaks() | CutOff():
@@ -286,17 +295,21 @@ class RealtimeChannel:
                 self._cut = self._answering = False
                 self._done = self._answer
                 self._player.end_answer()
-            case Spent(units):
+            case Spent(units, model):
                 if metering is not None:
-                    metering.reported(units)
+                    await metering.reported(units, model)
             case Leaving():
-                pass
+                pass  # `_live` sees to it
 
     def _begin(self) -> None:
         """The first of an answer is here, sound or words."""
         if not self._answering:
             self._answering = True
             self._player.begin_answer()
+            if pending := f"{self._heard_whole} {self._heard_part}".strip():
+                # Some providers never say that an utterance is complete: it is, once it is answered.
+                self._hear("", whole=True)
+                self._closed = pending
 
     def _stale(self, answer: str) -> bool:
         """Is this the rest of an answer that the user has cut off? Another answer's sound ends the cut."""
@@ -314,7 +327,10 @@ class RealtimeChannel:
         return unsaid
 
     def _hear(self, text: str, *, whole: bool) -> None:
-        """Words as they come; the final text adds only what the pieces before it did not have."""
+        """Words as they come; the final text adds only what the pieces before it did not have.
+
+        A final text that is empty ends an utterance as it was heard.
+        """
         if not whole:
             self._heard_part += text
             *words, rest = self._heard_part.split(" ")
@@ -324,12 +340,19 @@ class RealtimeChannel:
                 self._heard_whole = f"{self._heard_whole} {done}".strip()
             self._heard_part = rest
             return
-        before = self._heard_whole
-        text = text.strip()
+        before, part = self._heard_whole, self._heard_part.strip()
+        text = text.strip() or f"{before} {part}".strip()
+        late = bool(self._closed) and not before and not part  # the text of an utterance that has been answered
+        before = self._closed if late else before
         more = text[len(before) :].strip() if before and text.startswith(before) else text if not before else ""
         if more:
             self._heard.append(more)
-        self._heard_part, self._heard_whole = "", ""
+        self._heard_part, self._heard_whole, self._closed = "", "", ""
         self._taken.clear()
-        if text:
-            self._note("user", text)
+        if not text:
+            return
+        for at in range(len(self._history) - 1, -1, -1) if late else ():
+            if self._history[at] == Line("user", before):
+                self._history[at] = Line("user", text)
+                return
+        self._note("user", text)

@@ -34,10 +34,14 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class SaidText:
-    """A piece of the transcript of the agent's voice; pieces are joined without anything between them."""
+    """A piece of the transcript of the agent's voice; pieces are joined without anything between them.
+
+    trails: it is of sound that came before it; otherwise its sound comes with or after it.
+    """
 
     text: str
     answer: str = ""
+    trails: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,13 @@ class AnswerDone:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """The provider's count of units so far in this connection, by the names of the gateway's Usage."""
+    """The provider's count of units so far in this connection, by the names of the gateway's Usage.
+
+    model: which other model spent them, where the live one hands work on (a backend, a transcriber).
+    """
 
     units: Mapping[str, int]
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +156,8 @@ class Metering(Protocol):
         """More of what passes: audio_in_ms, audio_out_ms. Its time is the metering's own to measure."""
         ...
 
-    def reported(self, units: Mapping[str, int]) -> None:
-        """The provider's own count so far."""
+    async def reported(self, units: Mapping[str, int], model: str = "") -> None:
+        """The provider's own count so far, of the target's model or of another `model`."""
         ...
 
     async def check(self) -> None:

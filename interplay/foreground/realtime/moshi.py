@@ -18,7 +18,7 @@ from interplay.core.types import INPUT_RATE, OUTPUT_RATE, Missing
 from interplay.foreground.realtime.link import LinkEvent, LinkLost, Opening, SaidText, Sound
 from interplay.foreground.realtime.socket import Socket, dial
 
-HANDSHAKE, AUDIO, TEXT, CONTROL, METADATA, ERROR, PING = range(7)
+HANDSHAKE, AUDIO, TEXT, ERROR = 0, 1, 2, 5
 FRAME = 1920  # samples of 80 ms at 24 kHz
 
 

@@ -50,17 +50,21 @@ class Player:
             self._waiting += len(samples)
             self._pushed += len(samples)
 
-    def text(self, piece: str) -> None:
-        """More transcript. Words are whole once a space follows, or at the end of the answer."""
+    def text(self, piece: str, *, trails: bool = False) -> None:
+        """More transcript. Words are whole once a space follows, or at the end of the answer.
+
+        trails: its sound came before it. It is said at the latest with the last of that.
+        """
+        here = max(self._answer_at, self._pushed - 1) if trails else self._pushed
         if not self._part:
-            self._part_at = self._pushed
+            self._part_at = here
         *whole, rest = (self._part + piece).replace("\n", " ").split(" ")
         for word in whole:
             if word:
                 self._words.append((self._part_at, word))
-                self._part_at = self._pushed  # only the first began with an earlier piece
+                self._part_at = here  # only the first began with an earlier piece
         if whole:
-            self._part_at = self._pushed
+            self._part_at = here
         self._part = rest
         while len(self._words) > 5000:
             self._words.popleft()
@@ -78,6 +82,8 @@ class Player:
 
     def cut_answer(self) -> list[str]:
         """No more of the answer will come. Sound that is here is still heard; returns the words that have none."""
+        if not self._open:
+            return []
         self.end_answer()
         lost = [word for at, word in self._words if at >= self._pushed]
         while self._words and self._words[-1][0] >= self._pushed:
