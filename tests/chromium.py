@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from interplay.bench.children import end
+
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = (
     "--headless=new",
@@ -72,12 +74,7 @@ def server(*command: str) -> Iterator[str]:
         yield found.group(0)
     finally:
         watchdog.cancel()
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
 
 
 @contextlib.contextmanager

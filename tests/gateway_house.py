@@ -11,36 +11,29 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from interplay.bench.children import child
 
 ROOT = Path(__file__).parent.parent
 SECRET = "sk-upstream-" + "s3cr3t" * 4
 
 
-@contextlib.contextmanager
-def process(*command: str, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-    """A child process that is ended with the block."""
-    child = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+def process(*command: str, env: dict[str, str] | None = None) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A child process under this Python that is ended with the block."""
+    return child(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
     )  # fmt: skip
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
 
 
 @contextlib.contextmanager
 def upstream() -> Iterator[str]:
     """A scripted provider; gives its address."""
-    with process("-m", "tests.gateway_upstream") as child:
-        assert child.stdout is not None
-        yield f"http://127.0.0.1:{int(child.stdout.readline())}"
+    with process("-m", "tests.gateway_upstream") as provider:
+        assert provider.stdout is not None
+        yield f"http://127.0.0.1:{int(provider.stdout.readline())}"
 
 
 @contextlib.contextmanager

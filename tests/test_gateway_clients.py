@@ -13,7 +13,7 @@ import anthropic
 import openai
 import pytest
 
-from tests.gateway_house import SECRET, asked, config, gateway, upstream
+from tests.gateway_house import SECRET, asked, config, gateway
 from tests.gateway_upstream import TEXT
 
 ASK = [{"role": "user", "content": "When does the ferry leave?"}]
@@ -28,12 +28,6 @@ retries = 0
 targets = ["a/status-500", "b/status-429"]
 """
 MODELS = ["a/words", "b/words", "claude/words", "broken", "broken-claude"]
-
-
-@pytest.fixture(scope="module")
-def up() -> Iterator[str]:
-    with upstream() as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

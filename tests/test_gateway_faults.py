@@ -7,7 +7,7 @@ The provider is a process that misbehaves on the socket (`tests/gateway_upstream
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from interplay.gateway.contract import Denied
 from interplay.gateway.faults import Failed
 from interplay.gateway.gateway import Gateway, words_of
-from tests.gateway_house import SECRET, asked, config, upstream
+from tests.gateway_house import SECRET, asked, config
 from tests.gateway_upstream import TEXT, USAGE
 
 ASK = [{"role": "user", "content": "When does the ferry leave?"}]
@@ -23,12 +23,6 @@ BEFORE = ["status-429", "status-500", "status-503", "status-401", "status-402", 
           "hang", "html", "empty", "filtered"]  # fmt: skip
 INSIDE = ["cut", "clean", "half", "reset", "stall", "trickle", "garbage", "error"]
 PRICES = "".join(f'[prices."{name}/*"]\ninput_tokens = 1.0\noutput_tokens = 1.0\n' for name in "ab")
-
-
-@pytest.fixture(scope="module")
-def up() -> Iterator[str]:
-    with upstream() as url:
-        yield url
 
 
 @pytest.fixture

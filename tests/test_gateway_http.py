@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +17,10 @@ from interplay.gateway.faults import Fault
 from interplay.gateway.gateway import Gateway
 from interplay.gateway.http import GatewayApp
 from interplay.gateway.images import Pictures, public
-from tests.gateway_house import SECRET, asked, config, upstream
+from tests.gateway_house import SECRET, asked, config
 
 ASK = {"model": "a/words", "messages": [{"role": "user", "content": "hi"}]}
 LIMITS = "[limits]\nbody_bytes = 20000\nbody_s = 0.5\nimage_bytes = 5000\n"
-
-
-@pytest.fixture(scope="module")
-def up() -> Iterator[str]:
-    with upstream() as url:
-        yield url
 
 
 @pytest.fixture

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from interplay.gateway.faults import Failed
 from interplay.gateway.gateway import Gateway, words_of
-from tests.gateway_house import SECRET, asked, config, upstream
+from tests.gateway_house import SECRET, asked, config
 from tests.gateway_upstream import TEXT
 
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "When does the ferry leave?"}]
@@ -22,12 +22,6 @@ targets = ["through/cut-5", "b/words"]
 [routes.other-way]
 targets = ["a/cut-5", "through/words"]
 """
-
-
-@pytest.fixture(scope="module")
-def up() -> Iterator[str]:
-    with upstream() as url:
-        yield url
 
 
 @pytest.fixture

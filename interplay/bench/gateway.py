@@ -3,8 +3,12 @@
 Calls of all kinds take turns, so that whatever else the machine does falls on all of them. The provider is a process
 on loopback that streams 22 chunks 3 ms apart. CPU is that of the process in the middle, from the kernel's books.
 
+At the end the ledger is held against the truth (`ledger_error_cents`): `truth` calls of a metering process that is
+killed over and over, compared with what a provider served.
+
 Options: litellm=PYTHON (the Python of an environment that has `litellm[proxy]`; without it LiteLLM is left out),
-streams=200 (how many at a time), round=5 (calls of one kind before the next kind has its turn).
+streams=200 (how many at a time), round=5 (calls of one kind before the next kind has its turn), truth=N (calls against
+the truth; default: as many as n, 0 leaves it out).
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from interplay.bench.children import child
 from interplay.bench.gateway_peer import PROMPT, WORDS
 from interplay.bench.task import Result, Setup
 from interplay.core.types import BadInput, InterplayError, Missing
@@ -33,6 +38,7 @@ from interplay.core.types import BadInput, InterplayError, Missing
 PEER = Path(__file__).with_name("gateway_peer.py")
 START_S = 600.0  # LiteLLM takes its time, on a busy machine all the more
 TEXT = "".join(WORDS)
+QUIET: dict[str, Any] = {"stderr": subprocess.DEVNULL}
 HZ = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -66,7 +72,7 @@ async def _run(setup: Setup) -> Result:
     notes: dict[str, Any] = {"load_average": os.getloadavg()[0], "cores": os.cpu_count(), "chunks": len(WORDS)}
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="interplay-bench-")))
-        peer = stack.enter_context(_child([sys.executable, str(PEER), "upstream"], stdout=subprocess.PIPE))
+        peer = stack.enter_context(child([sys.executable, str(PEER), "upstream"], stdout=subprocess.PIPE, **QUIET))
         up = f"http://127.0.0.1:{int(_line(peer))}/v1"
         url, ours = await _our_gateway(stack, folder, up)
         http = await stack.enter_async_context(client)
@@ -80,7 +86,7 @@ async def _run(setup: Setup) -> Result:
             proxy_url, proxy = await _litellm_proxy(stack, folder, python, up)
             kinds.append(Kind("litellm_proxy", lambda n: _posts(http, proxy_url, "bench", n), proxy.pid))
             sdk = stack.enter_context(
-                _child([python, str(PEER), "litellm-sdk", up], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+                child([python, str(PEER), "litellm-sdk", up], stdout=subprocess.PIPE, stdin=subprocess.PIPE, **QUIET)
             )
             if await asyncio.to_thread(_line, sdk) != "ready":
                 raise InterplayError("LiteLLM's SDK did not start")
@@ -90,7 +96,20 @@ async def _run(setup: Setup) -> Result:
             await kind.call(2)
         await _rounds(kinds, setup, each)
         many = await _many(http, url, ours.pid, streams)
+    if truth := int(setup.number("truth", setup.n)):
+        many |= await _truth(truth, setup.seed, notes)
     return _result(kinds, many, notes, setup.n, streams)
+
+
+async def _truth(calls: int, seed: int, notes: dict[str, Any]) -> dict[str, float]:
+    """The ledger after that many calls and the kills among them, against what was served; see `ledger/truth.py`."""
+    from interplay.gateway.ledger.truth import measure
+
+    found = await measure(calls, seed, every=min(500, 2 * calls))
+    notes["truth"] = {name: found[name] for name in ("calls", "kills", "recovered", "served_usd", "recorded_usd")}
+    names = ("missing_calls", "doubled_calls", "wrong_whole_calls", "uncertain_cents", "unread_cents")
+    told = {f"ledger.{name}": float(found[name]) for name in names}
+    return {"ledger_error_cents": found["ledger_error_cents"], **told}
 
 
 async def _rounds(kinds: list[Kind], setup: Setup, each: int) -> None:
@@ -206,9 +225,9 @@ async def _our_gateway(stack: Any, folder: Path, up: str) -> tuple[str, subproce
     config = _config(folder, up)
     command = [sys.executable, "-m", "interplay.cli", "gateway", "serve", "--config", str(config), "--port", str(port)]
     env = {**os.environ, "INTERPLAY_LEDGER": str(folder / "served.db")}
-    child = stack.enter_context(_child(command, env=env))
-    await _listening(child, port, "the gateway")
-    return f"http://127.0.0.1:{port}/v1", child
+    served = stack.enter_context(child(command, env=env, stdout=subprocess.DEVNULL, **QUIET))
+    await _listening(served, port, "the gateway")
+    return f"http://127.0.0.1:{port}/v1", served
 
 
 def _config(folder: Path, up: str) -> Path:
@@ -257,46 +276,31 @@ async def _litellm_proxy(stack: Any, folder: Path, python: str, up: str) -> tupl
     env = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True",
            "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}  # fmt: skip
     command = [str(program), "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
-    child = stack.enter_context(_child(command, env=env))
-    await _listening(child, port, "LiteLLM's proxy")
-    return f"http://127.0.0.1:{port}/v1", child
+    proxy = stack.enter_context(child(command, env=env, stdout=subprocess.DEVNULL, **QUIET))
+    await _listening(proxy, port, "LiteLLM's proxy")
+    return f"http://127.0.0.1:{port}/v1", proxy
 
 
-async def _ask(child: subprocess.Popen[str], n: int) -> dict[str, Any]:
-    assert child.stdin is not None
-    child.stdin.write(f"{n}\n")
-    child.stdin.flush()
-    return json.loads(await asyncio.to_thread(_line, child))
+async def _ask(process: subprocess.Popen[str], n: int) -> dict[str, Any]:
+    assert process.stdin is not None
+    process.stdin.write(f"{n}\n")
+    process.stdin.flush()
+    return json.loads(await asyncio.to_thread(_line, process))
 
 
-@contextlib.contextmanager
-def _child(command: list[str], **more: Any) -> Any:
-    more.setdefault("stdout", subprocess.DEVNULL)
-    child = subprocess.Popen(command, text=True, stderr=subprocess.DEVNULL, **more)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def _line(child: subprocess.Popen[str]) -> str:
-    assert child.stdout is not None
-    line = child.stdout.readline().strip()
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
     if not line:
-        raise InterplayError(f"{' '.join(map(str, child.args[:3]))} ended early")  # pyright: ignore[reportIndexIssue, reportArgumentType]
+        raise InterplayError(f"{' '.join(map(str, process.args[:3]))} ended early")  # pyright: ignore[reportIndexIssue, reportArgumentType]
     return line
 
 
-async def _listening(child: subprocess.Popen[str], port: int, what: str) -> None:
+async def _listening(process: subprocess.Popen[str], port: int, what: str) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
-        if child.poll() is not None:
-            raise InterplayError(f"{what} ended with code {child.returncode} before it listened")
+        if process.poll() is not None:
+            raise InterplayError(f"{what} ended with code {process.returncode} before it listened")
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()

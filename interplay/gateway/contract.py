@@ -194,6 +194,10 @@ class Grant(Protocol):
         """What `incoming` still held back at the end of a text. The same grant may then take another text."""
         ...
 
+    def hidden(self, body: Any) -> Any:
+        """A copy of a JSON body with personal data hidden, for records; as `outgoing`, without guardrails."""
+        ...
+
     def restore(self, body: Any) -> Any:
         """A whole JSON body with redaction undone, for tool arguments and answers that were not streamed."""
         ...

@@ -22,6 +22,7 @@ from interplay.gateway.config import Config, Target
 from interplay.gateway.contract import CHECK_S, Caller, Denied, Entry, Grant, Ledger, Status, Usage
 from interplay.gateway.faults import Fault
 from interplay.gateway.images import Pictures, public
+from interplay.gateway.ledger.entry import MAX_CONTENT
 from interplay.gateway.outgoing import Incoming
 from interplay.gateway.providers import Provider
 from interplay.gateway.routes import Board, Health
@@ -60,6 +61,7 @@ class Carrier:
             target = await attempts.next()
             async with self._attempt(call, grant, caller, target, attempts, trace) as attempt:
                 wire, body = await self._whole(call, target, attempts, grant, attempt)
+                attempt.keep_whole(wire, body)
                 used = usage_of(wire, body) or Usage(
                     input_tokens=call.input_tokens,
                     output_tokens=sum(len(holder[key]) for holder, key in texts(wire, body)) // CHARS_PER_TOKEN,
@@ -256,6 +258,8 @@ class _Attempt:
         self._exact = self._finished = False
         self._unwritten = 0  # characters that are not in the ledger yet
         self._health: Health = carrier.board.health(target)
+        self._kept: list[str] | None = [] if grant.log == "full" else None
+        self._kept_chars = 0
         self.entry: Entry
 
     async def __aenter__(self) -> _Attempt:
@@ -264,6 +268,9 @@ class _Attempt:
             self._caller, route=self._call.route.name, provider=self._target.provider, model=self._target.model,
             kind=self._call.wire, log=self._grant.log, labels=labels,
         )  # fmt: skip
+        if self._kept is not None:
+            # As the provider sees it, with tokens for what is personal; `hidden` is for what no redaction touched yet.
+            self.entry.content(request=self._grant.hidden(self._call.body))
         self._health.busy += 1
         self._health.probing = self._health.state(self._carrier.board.clock()) == "half-open"
         self._trace.target = self._target.id
@@ -278,9 +285,17 @@ class _Attempt:
         fresh = len(piece.text) + len(piece.reasoning)
         for tool in piece.tools:
             fresh += len(tool.name) + len(tool.arguments)
+        if self._kept is not None and fresh and self._kept_chars < MAX_CONTENT:
+            self._kept_chars += fresh
+            self._kept.append(piece.text + piece.reasoning + "".join(f" {t.name}{t.arguments}" for t in piece.tools))
         self._unwritten += fresh
         self._finished = self._finished or bool(piece.finish)
         return fresh
+
+    def keep_whole(self, wire: Any, body: Json) -> None:
+        """An answer that was not streamed, for the record of a call that is logged in full."""
+        if self._kept is not None and wire != "embeddings":
+            self.entry.content(response=self._grant.hidden(body))
 
     def write(self) -> None:
         """Before the caller gets them: what was counted goes into the ledger, unless the provider has counted."""
@@ -319,6 +334,8 @@ class _Attempt:
         elif error is not None:
             status = "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit | Denied) else "error"
             self._health.probing = False
+        if self._kept:
+            self.entry.content(response=self._grant.hidden({"content": "".join(self._kept)})["content"])
         words = fault.words if fault else type(error).__name__ if error is not None else ""
         self._trace.cost_pico += await self.entry.end(status, error=words)
         return fault is not None

@@ -32,7 +32,7 @@ def slots(body: Any) -> Iterator[tuple[Json, str, str]]:
     while stack:
         value = stack.pop()
         if isinstance(value, list):
-            stack.extend(item for item in value if isinstance(item, dict | list))
+            stack.extend(item for item in value if isinstance(item, dict | list) and not _only_words(item))
         elif isinstance(value, dict):
             image = value.get("image_url")
             if isinstance(image, dict) and isinstance(image.get("url"), str):
@@ -45,6 +45,15 @@ def slots(body: Any) -> Iterator[tuple[Json, str, str]]:
             elif isinstance(source, dict) and source.get("type") == "base64":
                 yield source, "data", f"data:{source.get('media_type')};base64,{source.get('data')}"
             stack.extend(inner for inner in (value.get("content"), value.get("output")) if isinstance(inner, list))
+
+
+def _only_words(item: Json | list[Any]) -> bool:
+    """Most messages of most requests: nothing to look for in them."""
+    return (
+        isinstance(item, dict)
+        and isinstance(item.get("content"), str)
+        and not ("image_url" in item or "source" in item or "output" in item)
+    )
 
 
 def has_images(body: Any) -> bool:

@@ -34,6 +34,7 @@ def mount(app: typer.Typer) -> None:
     """Add our commands to `interplay gateway`."""
     app.command("spend")(spend_command)
     app.command("reconcile")(reconcile_command)
+    app.command("calls")(calls_command)
     app.add_typer(keys_app, name="keys")
     app.add_typer(audit_app, name="audit")
 
@@ -70,6 +71,27 @@ def spend_command(
     if plot_path is not None:
         plot(lines, by, f"spend by {by} since {since}", plot_path)
         typer.echo(f"wrote {plot_path}")
+
+
+def calls_command(
+    since: Annotated[str, typer.Option("--since", help="7d, 24h, 2w, all, or a date.")] = "24h",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, the newest.")] = 20,
+    ledger: LedgerUrl = None,
+) -> None:
+    """The last attempts at providers, one JSON object per line; with what was said, where `log = "full"` kept it."""
+    from interplay.gateway.ledger.spend import since_time
+    from interplay.gateway.ledger.store import COLUMNS
+
+    names = [*COLUMNS, "request", "response"]
+    sql = (
+        f"SELECT {', '.join(f'entries.{name}' for name in COLUMNS)}, content.request, content.response FROM entries "
+        "LEFT JOIN content ON content.id = entries.id WHERE started >= ? ORDER BY started DESC LIMIT ?"
+    )
+    start = since_time(since)
+    rows = _read(ledger, lambda database: database.query(sql, (start, limit)))
+    for row in reversed(rows):
+        told = {name: value for name, value in zip(names, row, strict=True) if value not in (None, "", 0)}
+        typer.echo(json.dumps(told, ensure_ascii=False))
 
 
 def reconcile_command(

@@ -17,7 +17,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cache, lru_cache
 from math import lcm
-from operator import attrgetter
+from operator import attrgetter, mul
 from typing import Any
 
 from interplay.core.types import BadInput, Missing
@@ -60,7 +60,7 @@ class Price:
     def cost(self, used: tuple[int, ...] | list[int]) -> int:
         """Picodollars for these units (in the order of UNITS), rounded to the nearest."""
         tier = bisect_left(self.starts, used[0]) if self.starts else 0
-        total = sum(weight * n for weight, n in zip(self.weights[tier], used, strict=True) if weight and n)
+        total = sum(map(mul, self.weights[tier], used))
         if used[_AT["session_ms"]] and (audio := self.weights[tier][_AT["audio_in_ms"]]):
             # One clock is billed once: a session that is paid by its length does not pay for its sound as well.
             total -= audio * used[_AT["audio_in_ms"]]

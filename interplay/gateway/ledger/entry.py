@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Mapping
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 from interplay.gateway.contract import Caller, Kind, LogLevel, Status, Usage
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 NAME_BYTES = 120
 MAX_CONTENT = 1_000_000  # characters of one logged request or response
 
+# Pictures and sound are not kept: their size and kind are.
+_MEDIA = re.compile(r"(data:[\w.+/-]{1,80};base64,)([A-Za-z0-9+/=]+)|(?<=\")([A-Za-z0-9+/]{2000,}={0,2})(?=\")")
 _STATUSES = ("open", "ok", "error", "cancelled")
 _ESTIMATED = 1
 _NO_UNITS = (0,) * len(UNITS)
@@ -92,8 +96,8 @@ class LiveEntry:
         if self._status:
             return
         added = values_of(more)
-        self.units = tuple(a + b for a, b in zip(self.units, added, strict=True))
-        self._counted = tuple(a + b for a, b in zip(self._counted, added, strict=True))
+        self.units = tuple(map(add, self.units, added))
+        self._counted = tuple(map(add, self._counted, added))
         self._estimated = self._estimated or estimated
         if provider_id and not self.provider_id:
             self._identify(provider_id)
@@ -221,4 +225,5 @@ def short(name: str) -> str:
 
 def _text(body: Any) -> str:
     told = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
+    told = _MEDIA.sub(lambda found: f"{found[1] or ''}[{len(found[2] or found[3])} characters]", told)
     return scrub(told)[:MAX_CONTENT]

@@ -1,6 +1,7 @@
 """The writer: one thread that owns the ledger's database connection, with group commit.
 
-The event loop hands over rows and goes on. Rows that arrive within a few milliseconds share one transaction. If the
+The event loop notes rows and goes on: what came within LINGER_S is handed over at once and shares one transaction, so
+that a call does not wake another thread, and fight it for the interpreter, before its first word. If the
 database is away, rows wait (their slots keep them safe) and the writer tries again; questions fail with what is wrong.
 """
 
@@ -11,7 +12,6 @@ import contextlib
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -48,7 +48,9 @@ class Writer:
     def __init__(self, url: str) -> None:
         self.url = url
         self.error = ""  # what keeps the database from being written right now
-        self._queue: queue.SimpleQueue[_Row | _Job | None] = queue.SimpleQueue()
+        self._noted: list[_Row | _Job] = []  # by the event loop, not handed over yet
+        self._timer: asyncio.TimerHandle | None = None
+        self._queue: queue.SimpleQueue[list[_Row | _Job] | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._database: Database | None = None
@@ -62,11 +64,11 @@ class Writer:
 
     def write(self, values: tuple[Any, ...], done: Callable[[], None]) -> None:
         """Write one entry's row; `done` is called on the event loop when it is committed."""
-        self._queue.put(_Row(values, done))
+        self._note(_Row(values, done))
 
     def post(self, run: Callable[[Database], Any]) -> None:
         """Do something in a transaction, some time soon, without anybody waiting for it."""
-        self._queue.put(_Job(run, None))
+        self._note(_Job(run, None))
 
     async def ask(self, run: Callable[[Database], T], then: Callable[[T], None] | None = None) -> T:
         """Do something in a transaction, after everything handed over before, and return what it returns.
@@ -76,12 +78,14 @@ class Writer:
         if not self._thread.is_alive():
             raise InterplayError("the ledger is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Job(run, future, then))
+        self._noted.append(_Job(run, future, then))
+        self._hand_over()
         return await future
 
     async def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits, then let go of the database. What cannot be written in time stays in its slots."""
         if self._thread.is_alive():
+            self._hand_over()
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join, timeout_s)
             self._closing.set()
@@ -89,6 +93,21 @@ class Writer:
         if self._database is not None and not self._thread.is_alive():
             self._database.close()
             self._database = None
+
+    def _note(self, item: _Row | _Job) -> None:
+        self._noted.append(item)
+        if len(self._noted) >= MAX_BATCH or self._loop is None:
+            self._hand_over()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(LINGER_S, self._hand_over)
+
+    def _hand_over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._noted:
+            self._queue.put(self._noted)
+            self._noted = []
 
     def _run(self) -> None:
         last = False
@@ -105,22 +124,18 @@ class Writer:
                         return
 
     def _gather(self) -> tuple[list[_Row | _Job], bool]:
-        """Wait for something, then for a moment longer unless somebody waits for us. True: this is the last batch."""
+        """Wait for something, and take what else is there. True: this is the last batch."""
         batch: list[_Row | _Job] = []
-        deadline = None
+        wait = True
         while len(batch) < MAX_BATCH:
             try:
-                wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-                item = self._queue.get(timeout=wait) if wait != 0.0 else self._queue.get_nowait()
+                items = self._queue.get(block=wait)
             except queue.Empty:
                 break
-            if item is None:
+            if items is None:
                 return batch, True
-            batch.append(item)
-            if deadline is None:
-                deadline = time.monotonic() + LINGER_S
-            if isinstance(item, _Job) and item.future is not None:
-                deadline = 0.0
+            batch += items
+            wait = False
         return batch, False
 
     def _commit(self, batch: list[_Row | _Job]) -> None:

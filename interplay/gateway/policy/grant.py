@@ -42,11 +42,6 @@ class Admitted:
         self._sentence = ""
         self._open = True
 
-    @property
-    def redacted(self) -> int:
-        """How many different pieces of personal data were hidden so far."""
-        return len(self._redaction) if self._redaction is not None else 0
-
     def forbids(self, provider: str, model: str, region: str = "") -> Denied | None:
         """Why this target may not be used, or None."""
         return self._gate.forbids(self, provider, model, region)
@@ -90,6 +85,10 @@ class Admitted:
             return rest
         rest, self._sentence = self._sentence + rest, ""
         return await self._look(self._after, rest, Look(self.caller, "after")) if rest else ""
+
+    def hidden(self, body: Any) -> Any:
+        """A body as it may be recorded: what is personal in it stands as tokens."""
+        return self._redaction.hide_body(body) if self._redaction is not None else body
 
     def restore(self, body: Any) -> Any:
         """A whole body with redaction undone."""

@@ -172,9 +172,6 @@ class Redaction:
         self._counts: dict[str, int] = {}
         self._held = ""
 
-    def __len__(self) -> int:
-        return len(self._originals)
-
     def hide(self, text: str) -> str:
         """The text with a token such as [EMAIL_1] in place of each finding."""
         spans = self._redactor.find(text)

@@ -85,11 +85,28 @@ def sse(value: Any, name: str = "") -> bytes:
     return head + b"data: " + dumps(value) + b"\n\n"
 
 
-def passed(piece: Piece) -> bytes:
-    """The provider's own event, named as protocols with named events want it."""
-    assert piece.event is not None
-    raw = piece.raw if b"\n" not in piece.raw else dumps(piece.event)
-    return b"event: " + str(piece.event.get("type")).encode() + b"\ndata: " + raw + b"\n\n"
+class FollowingWriter:
+    """A Writer of named events: hands the provider's own on, and follows them so that it can go on after them."""
+
+    def __init__(self) -> None:
+        self._used: Usage | None = None
+
+    def write(self, piece: Piece) -> bytes:
+        if piece.usage is not None:
+            self._used = piece.usage
+        if not piece.raw or piece.event is None:
+            return self._made(piece)
+        self._follow(piece.event)
+        raw = piece.raw if b"\n" not in piece.raw else dumps(piece.event)
+        return b"event: " + str(piece.event.get("type")).encode() + b"\ndata: " + raw + b"\n\n"
+
+    def _made(self, piece: Piece) -> bytes:
+        """The events of a piece that has none of its own."""
+        raise NotImplementedError
+
+    def _follow(self, event: Json) -> None:
+        """What an event that was handed on means for those that may follow."""
+        raise NotImplementedError
 
 
 def whole(value: Any) -> int:

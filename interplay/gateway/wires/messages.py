@@ -8,7 +8,7 @@ from typing import Any
 
 from interplay.gateway.contract import Usage
 from interplay.gateway.faults import Fault, from_event
-from interplay.gateway.wires.base import Json, Piece, ToolPiece, parsed, passed, sse, text_of, whole
+from interplay.gateway.wires.base import FollowingWriter, Json, Piece, ToolPiece, parsed, sse, text_of, whole
 from interplay.gateway.wires.chat import completion
 
 PATH = "/messages"
@@ -305,24 +305,19 @@ class MessagesReader:
         return piece
 
 
-class MessagesWriter:
+class MessagesWriter(FollowingWriter):
     """Writes Anthropic's events, and follows those that are handed on so that it can go on after them."""
 
     def __init__(self, model: str) -> None:
+        super().__init__()
         self._model = model
-        self._used = Usage()
         self._started = self._stopped = self._told = False
         self._block = -1  # index of the newest content block
         self._open = ""  # its type while it is open
         self._call = -1  # the tool call that it holds
         self._finish = ""
 
-    def write(self, piece: Piece) -> bytes:
-        if piece.usage is not None:
-            self._used = piece.usage
-        if piece.raw and piece.event is not None:
-            self._follow(piece.event)
-            return passed(piece)
+    def _made(self, piece: Piece) -> bytes:
         out = b""
         if not self._started:
             out += self._start()
@@ -351,7 +346,8 @@ class MessagesWriter:
         if self._told:
             return out + sse({"type": "message_stop"}, "message_stop")
         delta = {"stop_reason": _STOP.get(self._finish, "end_turn"), "stop_sequence": None}
-        out += sse({"type": "message_delta", "delta": delta, "usage": usage_json(self._used)}, "message_delta")
+        used = usage_json(self._used or Usage())
+        out += sse({"type": "message_delta", "delta": delta, "usage": used}, "message_delta")
         return out + sse({"type": "message_stop"}, "message_stop")
 
     def error(self, code: str, message: str, status: int) -> bytes:
@@ -361,7 +357,7 @@ class MessagesWriter:
         self._started = True
         message = {"id": f"msg_{uuid.uuid4().hex}", "type": "message", "role": "assistant", "model": self._model,
                    "content": [], "stop_reason": None, "stop_sequence": None,
-                   "usage": {**usage_json(self._used), "output_tokens": 0}}  # fmt: skip
+                   "usage": {**usage_json(self._used or Usage()), "output_tokens": 0}}  # fmt: skip
         return sse({"type": "message_start", "message": message}, "message_start")
 
     def _into(self, kind: str, block: Json) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from interplay.gateway.contract import Usage
 from interplay.gateway.faults import Fault, from_event
-from interplay.gateway.wires.base import Json, Piece, ToolPiece, details, parsed, passed, sse, text_of, whole
+from interplay.gateway.wires.base import FollowingWriter, Json, Piece, ToolPiece, details, parsed, sse, text_of, whole
 
 PATH = "/responses"
 _LOCAL = ("previous_response_id", "conversation", "prompt", "background")
@@ -207,25 +207,20 @@ class ResponsesReader:
         return piece
 
 
-class ResponsesWriter:
+class ResponsesWriter(FollowingWriter):
     """Writes response events, and follows those that are handed on so that it can go on after them."""
 
     def __init__(self, model: str) -> None:
+        super().__init__()
         self._model, self._id = model, ""
         self._sequence = 0
         self._output: list[Json] = []
         self._item: Json | None = None  # the item that is open
         self._text = ""
         self._call = -1
-        self._used: Usage | None = None
         self._finish, self._ended = "", False
 
-    def write(self, piece: Piece) -> bytes:
-        if piece.usage is not None:
-            self._used = piece.usage
-        if piece.raw and piece.event is not None:
-            self._follow(piece.event)
-            return passed(piece)
+    def _made(self, piece: Piece) -> bytes:
         out = self._start()
         if piece.text:
             out += self._into_message()
