@@ -28,6 +28,7 @@ from tests.background_scene import Ears, Talk
 
 RATE = 16_000
 NIGHT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+QUIET = {"INTERPLAY_RECOGNISER": "off"}  # it is for people, and takes these training voices for something else
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +81,14 @@ async def run(
     return Talk(ears, room, surface, timeline)  # type: ignore[arg-type]
 
 
-async def test_a_session_with_reminders_work_and_memory(engine: HibariEngine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_a_session_with_reminders_work_and_memory(engine: HibariEngine, tmp_path: Path, kind: str) -> None:
     pytest.importorskip("sqlalchemy")
     pytest.importorskip("aiosqlite")
     from interplay.agents import AgentSpec, AgentStore
     from interplay.agents.spec import ModelSlots
     from interplay.session.agent import live_agent
+    from tests.stores import new_url
 
     docs = tmp_path / "docs"
     docs.mkdir()
@@ -99,11 +102,11 @@ async def test_a_session_with_reminders_work_and_memory(engine: HibariEngine, tm
     ]
     words = record(tmp_path / "in.wav", says, 3.0)
     ears = Ears(words, every=("tick", 2.0, 2.0))
-    async with await AgentStore.open(str(tmp_path / "store.db")) as store:
+    async with new_url(kind, tmp_path) as url, await AgentStore.open(url) as store:
         await store.create(AgentSpec("keeper", models=ModelSlots(background="embedded")))
         with Timeline(tmp_path / "one.jsonl") as timeline:
-            async with live_agent(store, "keeper", documents=str(docs), env={}, now=NIGHT) as live:
-                assert live.visit is not None
+            async with live_agent(store, "keeper", documents=str(docs), env=QUIET, now=NIGHT) as live:
+                assert live.visit is not None and live.room is not None
                 live.visit.follow(timeline)
                 talk = await run(tmp_path / "in.wav", ears, engine, live.room, tmp_path / "out.wav", timeline)
 
@@ -141,8 +144,8 @@ async def test_a_session_with_reminders_work_and_memory(engine: HibariEngine, tm
             tmp_path / "next.wav", [(0.5, "what is my name"), (5.0, "do you remember what i wanted to call")], 3.0
         )
         ears, line = Ears(words), Timeline()
-        async with live_agent(store, "keeper", env={}, now=NIGHT + timedelta(days=1)) as live:
-            assert live.visit is not None
+        async with live_agent(store, "keeper", env=QUIET, now=NIGHT + timedelta(days=1)) as live:
+            assert live.visit is not None and live.room is not None
             assert "ada" in " ".join(live.foreground["prefix"]).lower()
             assert "bank" in (live.room.memory + " ".join(live.foreground["prefix"])).lower()
             live.visit.follow(line)
@@ -171,23 +174,27 @@ async def test_two_runs_of_the_same_session_are_bitwise_equal(engine: HibariEngi
 async def test_the_shipped_model_keeps_its_reminders_while_the_background_works(
     engine: HibariEngine, tmp_path: Path
 ) -> None:
-    """nano itself, on sound: it hears "say apple every three seconds", and its words go on beside a reading."""
+    """nano itself, on sound: it hears "say apple every three seconds", and its words go on beside a reading.
+
+    Not strict: it passes by itself as soon as the shipped weights are good enough.
+    """
     pytest.importorskip("torch")
     from interplay.core.types import Event
     from interplay.foreground.registry import load_foreground
     from interplay.session import SurfaceIn
 
     mind = load_foreground("native")
-    if mind.capabilities.delegates:
-        pytest.skip("this model decides itself when it delegates")
-    record(tmp_path / "in.wav", [(0.5, "say apple every three seconds")], 16.0)
+    says = [(0.5, "say apple every three seconds")]
+    if mind.capabilities.delegates:  # it decides itself, by what it hears
+        says.append((7.0, "what is seventeen times twenty three"))
+    words = record(tmp_path / "in.wav", says, 16.0)
 
     class Typing(FileSurface):
         """The question is typed, because nano does not hear such words."""
 
         async def read(self, turn: int) -> SurfaceIn | None:
             captured = await super().read(turn)
-            if captured is None or turn != 30:
+            if captured is None or turn != 30 or mind.capabilities.delegates:
                 return captured
             return SurfaceIn(captured.audio, events=(Event("text", {"text": "what is seventeen times twenty three"}),))
 
@@ -200,5 +207,65 @@ async def test_the_shipped_model_keeps_its_reminders_while_the_background_works(
     assert report.error is None
     said = [r for r in timeline.records if r["lane"] == "agent" and r["kind"] == "said"]
     assert " ".join(r["text"] for r in said if r.get("of") == "d1").endswith("391.")
+    if mind.capabilities.delegates:
+        end = words[-1][1]
+        assert any(end < r["t"] <= end + 0.4 for r in said), "acknowledged"
     apples = [r["t"] for r in said if r["text"] == "apple"]
     assert len(apples) >= 4 and all(abs(b - a - 3.0) <= 0.41 for a, b in pairwise(apples)), apples
+
+
+@pytest.mark.slow
+async def test_the_same_session_with_a_real_model_behind_a_real_server(engine: HibariEngine, tmp_path: Path) -> None:
+    """llama.cpp serves SmolLM2-135M over OpenAI's API in a process of its own. What so small a model says is its own
+    business; that it is asked, superseded, heard, and never in the way, is ours."""
+    pytest.importorskip("pydantic_ai")
+    pytest.importorskip("sqlalchemy")
+    from interplay.agents import AgentSpec, AgentStore
+    from interplay.session.agent import live_agent
+    from tests.local_server import local_server
+
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "club.md").write_text("The garden club was founded by Maria Keller in 1987. It meets on Tuesdays.\n")
+    says = [
+        (0.5, "my name is ada"),
+        (3.0, "what is seventeen times twenty three"),
+        (5.8, "no wait what is seventeen times twenty four"),
+        (12.7, "remind me tomorrow to call the bank"),
+        (17.0, "who founded the garden club"),
+    ]
+    words = record(tmp_path / "in.wav", says, 400.0)  # however slow the machine is
+    ears = Ears(words, every=("tick", 2.0, 2.0))
+    async with local_server() as url, await AgentStore.open(str(tmp_path / "store.db")) as store:
+        env = {**QUIET, "INTERPLAY_BACKGROUND_URL": url}
+        await store.create(AgentSpec("keeper"))
+        with Timeline() as timeline:
+            async with live_agent(store, "keeper", documents=str(docs), env=env, now=NIGHT) as live:
+                assert live.visit is not None and live.room is not None
+                room = live.room
+                live.visit.follow(timeline)
+                surface = FileSurface(tmp_path / "in.wav", None)
+                session = Session(
+                    ears, HibariVoice(engine, sync=True), surface, SimulatedClock(), timeline, background=room
+                )
+                surface.on_turn = lambda view: (
+                    session.stop("answered")
+                    if "d3" in room.delegations and all(d.state.final for d in room.delegations.values())
+                    else None
+                )
+                report = await session.run()
+        talk = Talk(ears, room, surface, timeline)  # type: ignore[arg-type]
+        assert report.error is None and not talk.records("background", "failed")
+        assert talk.states() == {"d1": "superseded", "d2": "delivered", "d3": "delivered"}
+        said = talk.records("agent", "said")
+        for id in ("d2", "d3"):
+            assert [r for r in said if r.get("of") == id], "its answer was heard"
+        assert not [r for r in said if r.get("of") == "d1"]
+        for start, text in (says[1], says[2], says[4]):
+            end = [e for s, e, _ in words if s >= start][len(text.split()) - 1]
+            assert any(end < r["t"] <= end + 0.4 for r in said if r.get("of") == "now"), text
+        ticks = talk.said_at("tick")
+        assert len(ticks) >= 10 and all(abs(t - 2.0 * (k + 1)) <= 0.2 for k, t in enumerate(ticks)), ticks
+        async with live_agent(store, "keeper", env=QUIET, now=NIGHT + timedelta(days=1)) as live:
+            known = " ".join(live.foreground["prefix"])
+    assert "name is ada" in known and "call the bank" in known

@@ -36,6 +36,7 @@ WARM_TURNS = 10
 ROUNDS = 10  # withdrawals and results, unless --n is less
 WORK_S = 1.2  # of a result: the acknowledgement is over by then
 SESSIONS, LOADS = 10_000, 1_000  # of memory
+BUSY = "this machine is too busy to measure on"
 FILLS = 10  # steps of progress while it is filled
 
 
@@ -173,6 +174,8 @@ async def _turn_times(mind: Foreground, background: Background, level: int, turn
     failed = [r for r in timeline.records if r["kind"] == "failed"]
     if failed:
         raise InterplayError(f"the delegations of the bench failed: {failed[0]['text']}")
+    if len(person.times) < WARM_TURNS + turns // 2:
+        raise InterplayError(f"{BUSY}: {len(person.times)} of {turns + WARM_TURNS} micro-turns could be run in time")
     return np.array(person.times[WARM_TURNS:])
 
 
@@ -216,4 +219,7 @@ async def _results(rounds: int) -> list[float]:
     for record in timeline.records:
         if record["kind"] == "said" and record.get("of") in came:
             first.setdefault(record["of"], record["t"])
-    return [first[id] - t for id, t in came.items() if id in first]
+    out = [first[id] - t for id, t in came.items() if id in first]
+    if not out:
+        raise InterplayError(f"{BUSY}: no result was spoken in time")
+    return out
