@@ -24,7 +24,7 @@ SPEAK_THRESHOLD = 0.5
 FLOOR = 4  # people at a time that a small machine serves even when it is busy with something else
 CALL_WORDS = 16  # of a tool call that is being spelled
 SLOTS, VIDEO_SLOTS = 32, 8
-EVENT_WORDS = 200  # waiting words of text events; older ones give way
+TOGETHER = 16  # a batch of so many costs four single steps; more gains little
 NEVER = -11.0  # bias of a decision that a checkpoint of the first format never learnt to take
 
 
@@ -68,7 +68,7 @@ class NativeForeground:
         self.vocabulary = vocabulary.words[2:]
         self.eyes = model.config.glances > 0
         delegates = float(model.decision.bias[DECISIONS.index("delegate")].detach()) > NEVER
-        self.capabilities = Capabilities(speaks=False, sees=self.eyes, delegates=delegates)
+        self.capabilities = Capabilities(False, self.eyes, delegates, together=min(TOGETHER, slots))
         if engine is None:
             video_slots = VIDEO_SLOTS if self.eyes else 0
             engine = LocalEngine(assemble(model, slots=slots, video_slots=video_slots, floor=FLOOR))
