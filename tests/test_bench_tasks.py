@@ -207,7 +207,7 @@ def test_an_item_that_fails_ends_the_rest():
         return item
 
     with pytest.raises(BadInput):
-        list(side_by_side(range(1000), play, [None, None]))
+        list(side_by_side(range(1000), play, [Player(SilentForeground(), None) for _ in range(2)]))
     assert len(played) < 20
 
 
