@@ -355,14 +355,13 @@ def test_a_full_disk_costs_the_new_snapshot_and_nothing_else(model, tmp_path, mo
     engine.step([Append("a", 1, np.zeros((10, 80), np.uint8))])
 
 
-def test_a_process_that_maps_the_memory_goes_on(model):
+def test_a_process_that_maps_the_memory_goes_on(model, tmp_path):
     """Half a step that died leaves nothing; sessions found in the memory continue with the same bits."""
-    from interplay.engine.state import Shape, buffer_bytes
+    from interplay.engine.mapped import MappedEngine
 
     script = Script(7)
     truth = play(Engine(model, slots=1), script)
-    memory = memoryview(bytearray(buffer_bytes(Shape(SMALL, 0), 3)))
-    first = Engine(model, slots=3, buffer=memory)
+    first = MappedEngine(model, tmp_path, slots=3)
     first.open(script.opening, script.name)
     for turn in script.ran[:30]:
         first.step([script.append(turn)])
@@ -371,7 +370,7 @@ def test_a_process_that_maps_the_memory_goes_on(model):
     for layer in range(SMALL.layers):
         state[f"keys.{layer}"][slot, :, 48 + 2 * place : 50 + 2 * place] = 1e3
     del first
-    second = Engine(model, slots=3, buffer=memory)
+    second = MappedEngine(model, tmp_path, slots=3)
     assert second.last(script.name) == script.ran[29] and second.free() == 2
     for turn in script.ran[30:]:
         assert same(second.step([script.append(turn)])[0], truth[turn])

@@ -129,19 +129,12 @@ def _everyone(pool: Pool, due: StepInputs) -> StepInputs:
 class Engine:
     """All sessions of one process. Not thread-safe: one owner calls it.
 
-    slots, video_slots: how many sessions without and with video. buffer: memory for the slots (see `state.allocate`);
-    sessions found in it go on where they were. fixed: always run all slots of a pool in one shape, the fallback for a
-    machine whose products depend on the batch (see `selftest.py`).
+    slots, video_slots: how many sessions without and with video. fixed: always run all slots of a pool in one shape,
+    the fallback for a machine whose products depend on the batch (see `selftest.py`).
     """
 
     def __init__(
-        self,
-        model: InteractionModel,
-        *,
-        slots: int = 16,
-        video_slots: int = 0,
-        buffer: memoryview | None = None,
-        fixed: bool = False,
+        self, model: InteractionModel, *, slots: int = 16, video_slots: int = 0, fixed: bool = False
     ) -> None:
         if video_slots and not model.config.glances:
             raise BadInput("this model has no eyes: video_slots must be 0")
@@ -150,11 +143,9 @@ class Engine:
             self.weights = Weights(self.model)
         self.fingerprint = snapshots.fingerprint(self.model)
         self.vocabulary_size = len(model.words)
-        self.audio = Pool(Shape(model.config, 0), slots, buffer)
+        self.audio = Pool(Shape(model.config, 0), slots)
         self.video = Pool(Shape(model.config, model.config.glances), video_slots) if video_slots else None
         self.seats: dict[str, Seat] = {}
-        if buffer is not None:
-            self._adopt()
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -440,16 +431,3 @@ class Engine:
             raise BadInput("that session name is too long")
         pool.state["meta"][seat.slot, : len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         pool.state["meta"][seat.slot, len(text) :] = 0
-
-    def _adopt(self) -> None:
-        """Take over the sessions that live in the memory we were given; clear what is not one."""
-        self.audio.free = []
-        for slot in range(self.audio.slots - 1, -1, -1):
-            text = bytes(self.audio.state["meta"][slot].numpy()).rstrip(b"\0")
-            try:
-                meta = json.loads(text)
-                opening = Opening(**{**meta["opening"], "prefix": tuple(meta["opening"]["prefix"])})
-                self.seats[meta["session"]] = Seat(meta["session"], slot, opening)
-            except (ValueError, KeyError, TypeError):
-                self.audio.free.append(slot)
-                clear(self.audio.state, slot)
