@@ -220,7 +220,8 @@ class Ears:
         async with asyncio.timeout(within_s):
             found = await self.recogniser.recognise(sound)
         fresh = [Line(start + h.start_s, "user", h.text, start + h.start_s + h.seconds) for h in found]
-        self._lines = [line for line in self._lines if line.end_s <= start] + fresh  # another one may have been quicker
+        # Another one may have been quicker. Where a line begins tells: its end may be put a little behind its sound's.
+        self._lines = [line for line in self._lines if line.t < start] + fresh
         self._until_s = max(self._until_s, end)
         recognised = tuple(self._lines[-MAX_WAITING * 4 :])
         return replace(bare, recognised=recognised, meant=question_in(recognised, _asked_from(package)))
