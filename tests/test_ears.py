@@ -245,6 +245,17 @@ async def test_two_at_once_do_not_double_the_lines() -> None:
     assert [len(package.recognised) for package in both] == [1, 1]
 
 
+async def test_a_question_that_grows_by_a_word_is_still_known() -> None:
+    """A line's end may be put a little behind the sound it was found in; the next piece of sound must not erase it."""
+    stub = Stub(Heard(0.1, 2.35, "When did the lantern tower burn down?"))
+    ears, sound = Ears(stub), np.zeros(round(2.6 * INPUT_RATE), np.float32)
+    first = ContextPackage("when did the lemon", asked_s=2.4, audio=sound[: round(2.4 * INPUT_RATE)])
+    assert (await ears.listen(first, 5.0)).meant == "When did the lantern tower burn down?"
+    stub.found = [Heard(0.0, 0.1, "You")]
+    second = await ears.listen(ContextPackage("when did the lemon down", asked_s=2.6, audio=sound), 5.0)
+    assert second.meant == "When did the lantern tower burn down?"
+
+
 def test_it_can_be_turned_off_and_the_doctor_says_what_is_there() -> None:
     assert find({"INTERPLAY_RECOGNISER": "off"}) is None
     assert describe({"INTERPLAY_RECOGNISER": "off"})[1].startswith("off")
