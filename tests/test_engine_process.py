@@ -35,7 +35,7 @@ from interplay.engine.remote import RemoteEngine
 from tests.test_engine_core import Script
 
 async def main():
-    engine = await RemoteEngine.connect(Path(sys.argv[1]), start=False)
+    engine = await RemoteEngine.connect(Path(sys.argv[1]))
     script = Script(3)
     await engine.open(script.opening, session=script.name)
     for turn in script.ran:
@@ -83,7 +83,7 @@ async def test_either_process_may_be_killed(tmp_path, weights):
     model, _, _ = checkpoint.load(weights)
     scripts = [Script(i) for i in range(3)]
     truth = [play(Engine(model, slots=1), script) for script in scripts]
-    engine = await RemoteEngine.connect(tmp_path / "engine", checkpoint=weights, slots=4)
+    engine = await RemoteEngine.connect(tmp_path / "engine", Keeper(tmp_path / "engine", checkpoint=weights, slots=4))
     try:
         await spare_of(tmp_path / "engine")
         for script in scripts:
@@ -145,7 +145,8 @@ async def test_one_that_hangs_is_ended_and_video_goes_on(tmp_path, monkeypatch):
     model, _, _ = checkpoint.load(path)
     scripts = [Script(1, 40, video=True), Script(2, 40)]
     truth = [play(Engine(model, slots=1, video_slots=1), script) for script in scripts]
-    engine = await RemoteEngine.connect(tmp_path / "engine", checkpoint=path, slots=1, video_slots=1)
+    keeper = Keeper(tmp_path / "engine", checkpoint=path, slots=1, video_slots=1)
+    engine = await RemoteEngine.connect(keeper.folder, keeper)
     try:
         await spare_of(tmp_path / "engine")
         for script in scripts:
@@ -186,7 +187,7 @@ async def test_nonsense_and_half_messages_hurt_nobody(kept):
     keeper, model = kept
     script = Script(11, 40)
     expected = play(Engine(model, slots=1), script)
-    engine = await RemoteEngine.connect(keeper.folder, keeper=keeper)
+    engine = await RemoteEngine.connect(keeper.folder, keeper)
     await engine.open(script.opening, session=script.name, realtime=False)
     results = await live(engine, script, script.ran[:10])
     whole = wire.append_message(1, script.append(script.ran[10]))
@@ -207,7 +208,7 @@ async def test_nonsense_and_half_messages_hurt_nobody(kept):
 async def test_a_stall_is_not_caught_up_and_refusal_has_a_name(kept):
     """Real time through a real stop of the process: what is too old is dropped, what is asked twice is opened once."""
     keeper, _ = kept
-    engine = await RemoteEngine.connect(keeper.folder, keeper=keeper)
+    engine = await RemoteEngine.connect(keeper.folder, keeper)
     script = Script(12, 40)
     for _ in range(2):  # the first answer was lost, so it is asked again
         assert await engine.open(script.opening, session=script.name) == script.name

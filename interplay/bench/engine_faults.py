@@ -22,6 +22,7 @@ from interplay.engine import snapshots, wire
 from interplay.engine.core import Append, Chosen, Engine, Opening
 from interplay.engine.errors import EngineError, OutOfOrder, SnapshotFailed
 from interplay.engine.housed import SHM
+from interplay.engine.keeper import Keeper
 from interplay.engine.process import SOCKET
 from interplay.engine.remote import RemoteEngine
 from interplay.model.transformer import InteractionModel
@@ -31,10 +32,11 @@ CLIENT = """
 import asyncio, sys
 from pathlib import Path
 from interplay.bench.engine_faults import OPENING, append, inputs
+from interplay.engine.keeper import Keeper
 from interplay.engine.remote import RemoteEngine
 
 async def main():
-    engine = await RemoteEngine.connect(Path(sys.argv[1]), start=False)
+    engine = await RemoteEngine.connect(Path(sys.argv[1]))
     await engine.open(OPENING, session="client")
     for turn in range(10_000):
         await engine.append(append("client", turn, inputs(int(sys.argv[2]))))
@@ -89,7 +91,7 @@ async def faults(
     """Every fault in turn. opens: how many sessions are opened and closed. Numbers of what went wrong: all 0."""
     with tempfile.TemporaryDirectory(prefix="interplay-", dir=SHM if SHM.is_dir() else None) as name:
         folder = Path(name)
-        engine = await RemoteEngine.connect(folder, checkpoint=checkpoint, slots=4, floor=4)
+        engine = await RemoteEngine.connect(folder, Keeper(folder, checkpoint=checkpoint, slots=4, floor=4))
         neighbour = Neighbour(model, engine, seed)
         living = asyncio.create_task(neighbour.live())
         told: dict[str, float] = {}
@@ -162,9 +164,7 @@ async def _churn(
     return {"churn_opens": float(opens), "churn_leaked": float(before - (await engine.health())["free"])}
 
 
-async def _disk(
-    model: InteractionModel, engine: RemoteEngine, folder: Path, seed: int, opens: int
-) -> dict[str, float]:
+async def _disk(model: InteractionModel, engine: RemoteEngine, folder: Path, seed: int, opens: int) -> dict[str, float]:
     """A snapshot onto a disk that is full (the system's own: /dev/full) fails by name, the older one stays whole, and
     the session goes on from where it was."""
     bins, wrong = inputs(seed + 4), 0

@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from interplay.bench.children import child
 from interplay.core.histogram import Histogram
 from interplay.core.types import MICRO_TURN_S
 from interplay.engine.core import Append
 from interplay.engine.errors import EngineError, Overloaded
 from interplay.engine.housed import SHM
+from interplay.engine.keeper import Keeper
 from interplay.engine.remote import RemoteEngine
 
 MISS_SHARE = 0.001
@@ -110,7 +112,12 @@ class Soak:
     async def measure(self, seconds: float, advance: Callable[..., None]) -> dict[str, Any]:
         """Count for so long; with the sleeper's notes of the same ticks."""
         command = [sys.executable, "-c", NOOP, str(seconds), str(MICRO_TURN_S), "0.01"]
-        sleeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        with child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as sleeper:
+            return await self._measured(sleeper, seconds, advance)
+
+    async def _measured(
+        self, sleeper: subprocess.Popen[str], seconds: float, advance: Callable[..., None]
+    ) -> dict[str, Any]:
         assert sleeper.stdin is not None and sleeper.stdout is not None
         await asyncio.to_thread(sleeper.stdout.readline)
         start = time.monotonic() + MICRO_TURN_S
@@ -161,7 +168,8 @@ async def soak(
     """`sessions` in real time on the compute process for so long. A micro-turn is missed if its result is not back
     here when the next one is due, or never comes."""
     with tempfile.TemporaryDirectory(prefix="interplay-", dir=SHM if SHM.is_dir() else None) as folder:
-        engine = await RemoteEngine.connect(Path(folder), checkpoint=checkpoint, slots=sessions, spare=False)
+        keeper = Keeper(Path(folder), checkpoint=checkpoint, slots=sessions, spare=False)
+        engine = await RemoteEngine.connect(keeper.folder, keeper)
         crowd = Soak(engine, seed)
         living = asyncio.create_task(crowd.live())
         try:

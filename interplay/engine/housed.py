@@ -42,7 +42,7 @@ class HousedEngine:
         if self._engine is None:
             async with self._lock:
                 if self._engine is None:
-                    self._engine = await RemoteEngine.connect(self.folder, keeper=self.keeper)
+                    self._engine = await RemoteEngine.connect(self.folder, self.keeper)
         return self._engine
 
     async def open(self, opening: Opening | None = None, *, realtime: bool = True) -> str:

@@ -18,7 +18,11 @@ END_S = 5.0
 
 
 class Keeper:
-    """Starts what is missing and ends what hangs. spare: keep one that waits, so that the next takes over at once."""
+    """Starts what is missing and ends what hangs.
+
+    folder: private to this user; it holds the socket and the sessions' memory, so a tmpfs is best. spare: keep one that
+    waits, so that the next takes over at once.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,8 @@ class Keeper:
         spare: bool = True,
         ephemeral: bool = False,
     ) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / STOP).unlink(missing_ok=True)
         self.folder, self.wanted = folder, 1 + spare
         self.command = [sys.executable, "-m", "interplay.engine.process", str(folder)]
         self.command += ["--slots", str(slots), "--video-slots", str(video_slots), "--floor", str(floor)]

@@ -56,28 +56,9 @@ class RemoteEngine:
         self._closing = False
 
     @classmethod
-    async def connect(
-        cls,
-        folder: Path,
-        *,
-        checkpoint: Path | None = None,
-        slots: int = 32,
-        video_slots: int = 0,
-        floor: int = 1,
-        spare: bool = True,
-        start: bool = True,
-        keeper: Keeper | None = None,
-    ) -> RemoteEngine:
-        """Talk to the engine of `folder`, starting it (and a spare) if `start`. Raises EngineGone if none answers.
-
-        folder: private to this user; it holds the socket and the sessions' memory, so a tmpfs is best. keeper: who
-        starts it; default: one made of the other options.
-        """
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if start and keeper is None:
-            (folder / STOP).unlink(missing_ok=True)
-            given = {"slots": slots, "video_slots": video_slots, "floor": floor, "spare": spare}
-            keeper = Keeper(folder, checkpoint=checkpoint, **given)
+    async def connect(cls, folder: Path, keeper: Keeper | None = None) -> RemoteEngine:
+        """Talk to the engine of `folder`. keeper: who starts it and ends it with us; without one somebody else has
+        started it, and keeps it. Raises EngineGone if none answers."""
         engine = cls(folder, keeper)
         try:
             await engine._reconnect()

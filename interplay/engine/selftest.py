@@ -18,6 +18,7 @@ from interplay.engine.state import FRAME
 from interplay.model.transformer import Inputs, InteractionModel
 
 TURNS = 5
+CROWD = 4
 
 log = logging.getLogger("interplay.engine")
 
@@ -40,18 +41,20 @@ def selftest(model: InteractionModel) -> Report:
     """Run the same few micro-turns alone, among others in another slot, and at once, and compare the bits; with eyes
     also in sessions with video."""
     began = time.perf_counter()
-    found = [_ask(model, video) for video in ((False, True) if model.config.glances else (False,))]
+    eyes = model.config.glances > 0
+    engine = Engine(model, slots=CROWD, video_slots=CROWD if eyes else 0)  # one for all: arranging weights takes time
+    found = [_ask(model, engine, video) for video in ((False, True) if eyes else (False,))]
     return Report(all(f[0] for f in found), all(f[1] for f in found), time.perf_counter() - began)
 
 
-def _ask(model: InteractionModel, video: bool) -> tuple[bool, bool]:
+def _ask(model: InteractionModel, engine: Engine, video: bool) -> tuple[bool, bool]:
     """Whether outputs are invariant, and whether exact."""
     rng = np.random.default_rng(0)
     bins = rng.integers(0, 16, (TURNS, 10, 80), dtype=np.uint8)
     noise = rng.integers(0, 16, (TURNS, 4, 10, 80), dtype=np.uint8)
     frames = rng.integers(0, 256, (TURNS, *FRAME), dtype=np.uint8) if video else None
-    alone = _play(_engine(model, video, 1), "it", bins, frames, [], noise)
-    crowded = _play(_engine(model, video, 4), "it", bins, frames, ["a", "b", "c"], noise)
+    alone = _play(engine, "it", bins, frames, [], noise)
+    crowded = _play(engine, "it", bins, frames, ["a", "b", "c"], noise)
     heard = torch.tensor([[chosen.heard for chosen in alone]])
     said = torch.tensor([[chosen.said for chosen in alone]])
     fed = [torch.cat([torch.zeros(1, 1, dtype=torch.int64), words[:, :-1]], 1) for words in (heard, said)]
@@ -61,10 +64,6 @@ def _ask(model: InteractionModel, video: bool) -> tuple[bool, bool]:
     odds = [tuple(row) for row in out.decision[0].softmax(-1).tolist()]
     same = [c.odds for c in alone] == [c.odds for c in crowded]
     return same, same and odds == [c.odds for c in alone]
-
-
-def _engine(model: InteractionModel, video: bool, slots: int) -> Engine:
-    return Engine(model, slots=1, video_slots=slots) if video else Engine(model, slots=slots)
 
 
 def _play(
@@ -79,6 +78,8 @@ def _play(
         frame = None if frames is None else frames[turn]
         crowd = [Append(o, turn, noise[turn, i], frame=frame) for i, o in enumerate(others[: 1 + turn])]
         results.append(engine.step([*crowd, Append(name, turn, bins[turn], frame=frame)])[-1])
+    for session in (*others, name):
+        engine.close(session)
     return results
 
 

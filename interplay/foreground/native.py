@@ -22,7 +22,6 @@ from interplay.model.vocabulary import Vocabulary, tokens
 
 SPEAK_THRESHOLD = 0.5
 FLOOR = 4  # people at a time that a small machine serves even when it is busy with something else
-CALL_WORDS = 16  # of a tool call that is being spelled
 SLOTS, VIDEO_SLOTS = 32, 8
 TOGETHER = 16  # a batch of so many costs four single steps; more gains little
 NEVER = -11.0  # bias of a decision that a checkpoint of the first format never learnt to take
