@@ -159,3 +159,14 @@ def test_the_documented_vocabulary_is_the_one_in_use():
     from interplay.training.language.__main__ import page
 
     assert (Path(__file__).parent.parent / "docs" / "english.md").read_text() == page()
+
+
+@pytest.mark.parametrize("text, kind", [("what is zero plus five", "ask"), ("start the timer", "clock")])
+def test_zero_is_a_number_and_a_timer_can_be_started(text, kind):
+    request = parse_request(text.split())
+    assert request is not None and request.kind == kind
+
+
+@pytest.mark.parametrize("text", ["say apple every zero seconds", "make that zero", "set a timer for zero minutes"])
+def test_nothing_is_due_after_no_time_at_all(text):
+    assert parse_request(text.split()) is None

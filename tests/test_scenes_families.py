@@ -11,6 +11,7 @@ from interplay.training.language import number_words, parse_request, spanish
 from interplay.training.language.forms import CONFUSED
 from interplay.training.language.words import HESITATIONS
 from interplay.training.scenes import Composer, Mix, Scene
+from interplay.training.scenes.listener import Input, Listener, Token
 from interplay.training.scenes.stage import Stage
 
 TURNS = 150
@@ -67,7 +68,7 @@ def test_reminders_are_due_to_the_micro_turn():
 
 def test_nothing_is_said_after_stop():
     stopped = 0
-    for scene, stage in scenes("every"):
+    for scene, stage in scenes("every", 12):
         for _, turn, words in utterances(stage):
             request = parse_request(words)
             if request is not None and request.kind == "stop":
@@ -316,3 +317,14 @@ def test_a_prefix_is_obeyed_like_words():
                 assert any(turn < t <= turn + 9 for t in starts(scene, cue.phrase)), (cue, turn)
                 kept += 1
     assert kept > 3
+
+
+def test_counting_along_begins_with_the_first_number_even_without_a_pause():
+    listener, said = Listener(), {}
+    for turn, word in enumerate("count along with me one three seven".split()):
+        token = Token(turn, word, 0.2 * turn + 0.1, final=word == "seven")
+        said[turn] = listener.step(Input(turn, token)).word
+    for turn in range(7, 16):
+        said[turn] = listener.step(Input(turn)).word
+    assert [word for word in said.values() if word] == ["one", "three", "seven"]
+    assert said[5] == "one", "over the person, right after the first number"

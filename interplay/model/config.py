@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 # What a micro-turn decides. `speak` and `backchannel` voice the word that is put out, `tool` spells a call with it,
 # `deliver` has the session read a background result aloud, `yield` cuts what it still reads.
 DECISIONS = ("listen", "speak", "backchannel", "yield", "delegate", "deliver", "tool")
-LISTEN, SPEAK = 0, 1
+LISTEN, SPEAK, BACKCHANNEL = 0, 1, 2
 WORDED = frozenset(DECISIONS.index(name) for name in ("speak", "backchannel", "tool"))
 
 # Marks of a micro-turn's input: the slice never came, a background result waits, the voice is reading a result.

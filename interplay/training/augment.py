@@ -33,7 +33,7 @@ def random_conditions(rng: random.Random) -> Conditions:
     return Conditions(
         level_db=rng.uniform(-15, 8),
         tilt_db=rng.uniform(-8, 8),
-        snr_db=rng.uniform(8, 45),
+        snr_db=rng.uniform(45, 80) if rng.random() < 0.2 else rng.uniform(8, 45),
         noise_colour_db=tuple(rng.uniform(-10, 10) for _ in range(5)),
         babble_db=rng.uniform(-25, -12) if rng.random() < 0.1 else None,
         band=(rng.randint(4, 10), rng.randint(52, 62)) if rng.random() < 0.08 else None,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interplay.core.types import BadInput
 from interplay.model import checkpoint
-from interplay.model.config import LISTEN, ModelConfig
+from interplay.model.config import BACKCHANNEL, LISTEN, ModelConfig
 from interplay.model.experts import Experts
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import PIECES, Vocabulary
@@ -45,12 +45,13 @@ def _ignore(_: Progress) -> None:
 
 
 def loss_of(model: InteractionModel, batch: Batch, settings: TrainSettings, generator: torch.Generator) -> Tensor:
-    """Hearing + whether to speak + what to say. Micro-turns with speech weigh `speak_weight` times more."""
+    """Hearing + whether to speak + what to say. Micro-turns with speech weigh `speak_weight` times more, but for signs
+    of listening: one too few is better than one too many."""
     before = _corrupt(later(batch.heard), settings, generator, len(model.words))
     batch, before = batch.to(str(model.words.device)), before.to(model.words.device)
     acts, words = batch.decision != LISTEN, batch.said > 0
     out = model(batch.inputs(before), words)
-    weight = 1 + (settings.speak_weight - 1) * acts.float()
+    weight = 1 + (settings.speak_weight - 1) * (acts & (batch.decision != BACKCHANNEL)).float()
     hearing = F.cross_entropy(out.heard.flatten(0, 1).float(), batch.heard.flatten(), reduction="none")
     deciding = F.cross_entropy(out.decision.flatten(0, 1).float(), batch.decision.flatten(), reduction="none")
     # Where silence is right there is nothing to word: the decision head alone learns silence.

@@ -17,7 +17,8 @@ FORMS: dict[str, tuple[Forms, Forms]] = {
     "stop": (
         ("stop", "okay stop now", "please stop that", "stop now", "please stop", "cancel that", "stop that",
          "okay stop",
-         "stop please", "you can stop now"),
+         "stop please", "you can stop now",
+         "you can stop", "stop everything", "that is all thank you", "stop saying that", "no more now"),
         ("okay that is enough", "you may stop now", "please stop it", "that will do"),
     ),
     "hush": (
@@ -43,10 +44,14 @@ FORMS: dict[str, tuple[Forms, Forms]] = {
         ("during the next {m} seconds say {p} every {n} seconds", "keep saying {p} every {n} seconds for {m} seconds"),
     ),
     "every": (
-        ("say {p} every {n} seconds", "please say {p} every {n} seconds", "can you say {p} every {n} seconds for me",
+        ("say the word {p} every {n} seconds", "say {p} once every {n} seconds",
+         "say {p} every {n} seconds", "please say {p} every {n} seconds", "can you say {p} every {n} seconds for me",
          "could you say {p} every {n} seconds", "say {p} every {n} seconds please", "every {n} seconds say {p}",
          "remind me to {p} every {n} seconds", "please remind me to {p} every {n} seconds until i say stop",
-         "say {p} every {n} seconds until i say stop", "i want you to say {p} every {n} seconds"),
+         "say {p} every {n} seconds until i say stop", "i want you to say {p} every {n} seconds",
+         "tell me {p} every {n} seconds", "every {n} seconds tell me {p}", "every {n} seconds remind me to {p}",
+         "from now on say {p} every {n} seconds", "start saying {p} every {n} seconds",
+         "repeat {p} every {n} seconds", "give me {p} every {n} seconds"),
         ("i would like to hear {p} every {n} seconds", "keep saying {p} every {n} seconds", "each {n} seconds say {p}"),
     ),
     "minute": (
@@ -55,10 +60,13 @@ FORMS: dict[str, tuple[Forms, Forms]] = {
         ("as soon as the next minute starts say {p}", "say {p} on the next full minute"),
     ),
     "after": (
-        ("in {n} seconds say {p}", "say {p} after {n} seconds", "say {p} in {n} seconds",
-         "please say {p} in {n} seconds",
+        ("say the word {p} in {n} seconds", "in {n} seconds say {p}", "say {p} after {n} seconds",
+         "say {p} in {n} seconds", "please say {p} in {n} seconds",
          "tell me {p} in {n} seconds from now", "remind me in {n} seconds to {p}", "after {n} seconds say {p}",
-         "can you say {p} in {n} seconds", "in {n} seconds please say {p}"),
+         "can you say {p} in {n} seconds", "in {n} seconds please say {p}",
+         "in {n} seconds tell me {p}", "tell me {p} after {n} seconds", "after {n} seconds tell me {p}",
+         "in {n} seconds remind me to {p}", "remind me to {p} in {n} seconds", "could you say {p} in {n} seconds",
+         "when {n} seconds are over say {p}", "give me {p} in {n} seconds"),
         ("wait {n} seconds and say {p}", "{n} seconds from now say {p}", "let {n} seconds pass and then say {p}"),
     ),
     "after_half": (
@@ -80,7 +88,7 @@ FORMS: dict[str, tuple[Forms, Forms]] = {
     "clock": (
         ("start the stopwatch", "start timing now", "start the clock", "time me", "please time this",
          "i am starting now",
-         "start the stopwatch now", "measure the time from now"),
+         "start the stopwatch now", "measure the time from now", "start the timer"),
         ("begin timing", "let the stopwatch run", "the time starts now"),
     ),
     "elapsed": (
@@ -96,11 +104,14 @@ FORMS: dict[str, tuple[Forms, Forms]] = {
     ),
     # --- cues -------------------------------------------------------------------------------------------------------
     "cue": (
-        ("when i say {x} you say {p}", "when i say {x} say {p}", "whenever i say {x} say {p}",
-         "say {p} when you hear {x}",
+        ("when you hear me say {x} say {p}", "when i say the word {x} you say {p}", "when i say {x} you say {p}",
+         "when i say {x} say {p}", "whenever i say {x} say {p}", "say {p} when you hear {x}",
          "every time you hear {x} say {p}", "each time i mention {a} {x} please say {p}",
          "every time i say {x} you say {p}", "if i say {x} you say {p}", "whenever you hear {x} please say {p}",
-         "when i say {x} please say {p}"),
+         "when i say {x} please say {p}",
+         "when you hear {x} say {p}", "every time i say {x} say {p}",
+         "say {p} when i say {x}", "say {p} every time i say {x}", "say {p} whenever i say {x}",
+         "once i say {x} say {p}", "if i mention {a} {x} say {p}", "please say {p} if you hear {x}"),
         ("as soon as i say {x} you say {p}", "answer {p} whenever i say {x}", "if you hear {x} then say {p}"),
     ),
     "filler": (
@@ -286,7 +297,7 @@ FORMS: dict[str, tuple[Forms, Forms]] = {
         ("who wrote the book about the {x}", "who invented the {x}", "how far is it to the {x}",
          "what does a {x} cost these days", "what is the weather like at the {x}", "why do people like the {x} so much",
          "when does the {x} open tomorrow", "where can i get a good {x}", "how old is the {x} in the museum",
-         "which {x} would you buy"),
+         "which {x} would you buy", "what is the capital of {x}"),
         ("who was the first person with a {x}", "how many people own a {x}", "what time does the {x} close today"),
     ),
     "task": (

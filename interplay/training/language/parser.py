@@ -62,6 +62,7 @@ _AFTER = "(?: (?:for me|now|until i say stop|thanks|okay))?"
 _KNOWN = frozenset((*CONTENT, *WIDE, *NUMBERS, *COLORS, *NAMES, *DAYS, *MONTHS))
 _SAYABLE = frozenset((*CONTENT, *WIDE, *NUMBERS, *(w for p in PHRASES for w in p.split()))) - {"what", "that"}
 _CORRECTIONS = (("no", "wait"), ("i", "mean"), ("or", "rather"), ("no",), ("sorry",))
+_TIMED = ("every", "lasting", "after", "revise", "timer", "timer_minutes")
 # What can be remembered, and the words that it can be.
 FACTS: dict[str, tuple[str, ...]] = {
     "number": ("zero", *NUMBERS), "code": ("zero", *NUMBERS), "color": COLORS, "name": NAMES, "day": DAYS,
@@ -164,6 +165,8 @@ def _build(topic: str, slot: dict[str, str], longest: int) -> Request | None:
         return None  # a correction that is still to be carried out
     n, m, x, y = slot.get("n", ""), slot.get("m", ""), slot.get("x", ""), slot.get("y", "")
     seconds, lasting = float(number_value(n) or 0), float(number_value(m) or 0)
+    if n and not seconds and topic in _TIMED:
+        return None  # every zero seconds
     match topic:
         case "hush":
             return Request(topic, seconds=seconds)

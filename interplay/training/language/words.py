@@ -195,5 +195,5 @@ def number_value(words: str) -> int | None:
 
 NUMBER_PATTERN = (
     "(?:(?:" + "|".join(w for w in NUMBERS if w.endswith("ty")) + ") (?:one|two|three|four|five|six|seven|eight|nine)"
-    "|" + "|".join(sorted(NUMBERS, key=len, reverse=True)) + ")"
+    "|" + "|".join(sorted(("zero", *NUMBERS), key=len, reverse=True)) + ")"
 )

@@ -133,6 +133,8 @@ class Listener:
         self._chunk.append(token)
         for kind, words in self.rules.heard(token.word, token.turn):
             self._say(words, token.turn + 1, kind)
+        if not token.final and (begun := parse_request([t.word for t in self._chunk])) and begun.kind == "along":
+            self._obey(begun, token.end_s, token.turn)  # "count along with me one two": the numbers follow at once
         if token.final:
             chunk, self._chunk = self._chunk, []
             self._utterance(chunk, token)

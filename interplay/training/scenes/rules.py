@@ -15,6 +15,7 @@ from interplay.training.language.words import HESITATIONS
 FOREVER = 1 << 30
 _TIMED = ("every", "after", "minute")
 _MODES = ("filler", "switch", "drill", "translate", "shadow", "along")
+_ECHOES = ("translate", "shadow", "along")
 _FILLERS = frozenset((*HESITATIONS, "basically"))
 
 
@@ -55,8 +56,8 @@ class Rules:
         """Put `request` in force; False if it is nothing that stays."""
         kind = request.kind
         if kind in _TIMED or kind in _MODES or kind == "cue":
-            if kind == "translate" or kind == "shadow":  # one of them at a time
-                self.rules = [r for r in self.rules if r.request.kind not in ("translate", "shadow")]
+            if kind in _ECHOES:  # one of them at a time
+                self.rules = [r for r in self.rules if r.request.kind not in _ECHOES]
             self.rules.append(Rule(request, end_s, turn))
         elif kind == "revise":
             timed = [r for r in self.rules if r.request.kind in ("every", "after") and r.next_due() < r.until]
@@ -124,8 +125,7 @@ class Rules:
 
     def echoing(self, turn: int) -> bool:
         """Is a mode in force in which every word is answered?"""
-        modes = ("translate", "shadow", "along")
-        return any(rule.request.kind in modes and rule.turn < turn <= rule.until for rule in self.rules)
+        return any(rule.request.kind in _ECHOES and rule.turn < turn <= rule.until for rule in self.rules)
 
     def talk(self, words: list[tuple[str, float]]) -> None:
         """(word, end in seconds) of something said that asks for nothing: what counts, counts here."""
