@@ -166,7 +166,7 @@ def test_the_provider_gets_its_own_key_and_nothing_of_the_callers_headers(url: s
     headers = asked(up)[0]["headers"]
     assert headers["authorization"] == f"Bearer {SECRET}"
     assert set(headers) == {"host", "content-type", "accept", "accept-encoding", "user-agent", "authorization",
-                            "idempotency-key", "content-length"}  # fmt: skip
+                            "idempotency-key", "x-client-request-id", "content-length"}  # fmt: skip
     assert "callers-own-key" not in str(headers)
 
 

@@ -8,11 +8,13 @@ The provider is a process that misbehaves on the socket (`tests/gateway_upstream
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from interplay.gateway.contract import Denied
+from interplay.gateway.contract import Caller, Denied
 from interplay.gateway.faults import Failed
 from interplay.gateway.gateway import Gateway, words_of
 from tests.gateway_house import SECRET, asked, config
@@ -138,6 +140,65 @@ async def test_the_same_target_is_tried_again_with_the_same_idempotency_key(gate
     assert len(log) == 3 and len({entry["headers"]["idempotency-key"] for entry in log}) == 1
     assert [row[2] for row in await rows(gateway)] == ["error", "error", "ok"]
     assert sum(row[3] for row in await rows(gateway)) == USAGE["completion_tokens"]
+
+
+@pytest.mark.parametrize("target", ["a/words", "claude/words", "claude/words-30ms", "a/words-30ms"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_bill_can_be_matched_by_both_ids(gateway: Gateway, up: str, target: str, stream: bool) -> None:
+    asked(up)
+    call = gateway.call("chat", {"model": target, "messages": ASK, "stream": stream})
+    if stream:
+        async with aclosing(gateway.pieces(call, Caller())) as pieces:
+            await anext(pieces)  # a crash now must leave both
+            (entry,) = gateway.ledger.live.values()  # type: ignore[attr-defined]
+            found = {entry.id: entry.provider_id}
+    else:
+        await gateway.answer(call, Caller())
+        await gateway.ledger.flush()  # type: ignore[attr-defined]
+        sql = "SELECT id, provider_id FROM entries"
+        found = dict(await gateway.ledger.writer.ask(lambda database: database.query(sql)))  # type: ignore[attr-defined]
+    sent = asked(up)[0]["headers"]["x-client-request-id"]
+    assert sent in found and found[sent] in ("chatcmpl-s", "msg_s")
+
+
+async def test_policy_is_asked_while_a_provider_is_silent(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interplay.gateway.attempts.CHECK_S", 0.2)
+    monkeypatch.setattr("interplay.gateway.failover.CHECK_S", 0.2)
+    asks = 0
+    admit = gateway.policy.admit
+
+    async def admitted(caller: Caller, ask: Any) -> Any:
+        grant = await admit(caller, ask)
+
+        async def check() -> None:
+            nonlocal asks
+            asks += 1
+            if asks > 1:
+                raise Denied("budget", "all is spent", "Ask.")
+
+        monkeypatch.setattr(grant, "check", check)
+        return grant
+
+    monkeypatch.setattr(gateway.policy, "admit", admitted)
+    with pytest.raises(Denied, match="all is spent"):
+        async for _ in gateway.talk("a/stall-5", ASK):
+            pass
+    assert asks == 2
+
+
+async def test_a_model_that_the_provider_does_not_know_gets_the_nearest_names(
+    up: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setenv("INTERPLAY_LEDGER", str(tmp_path / "other.db"))
+    route = '[providers.openai]\nbase_url = "' + up + '/v1"\n[routes.r]\ntargets = ["openai/status-404"]\n'
+    async with await Gateway.open(config(tmp_path / "o.toml", up, route), watch=False) as gateway:
+        assert "route r: no table lists openai/status-404" in caplog.text
+        with pytest.raises(Failed, match=r"no such model 404 .*no table lists openai/status-404"):
+            await gateway.chat("openai/status-404", ASK)
+        catalog = gateway.config.catalog
+        assert "did you mean openai/gpt-4o-mini" in catalog.unlisted("openai/gpt-4o-mnii")
+        assert not catalog.unlisted("openai/gpt-4o-mini") and not catalog.unlisted("a/anything")
 
 
 async def test_hanging_up_reaches_the_provider_and_the_ledger(gateway: Gateway) -> None:

@@ -16,7 +16,7 @@ from interplay.gateway import serve
 from interplay.gateway.faults import Fault
 from interplay.gateway.gateway import Gateway
 from interplay.gateway.http import GatewayApp
-from interplay.gateway.images import Pictures, public
+from interplay.gateway.images import Pictures, in_house, public
 from tests.gateway_house import SECRET, asked, config
 
 ASK = {"model": "a/words", "messages": [{"role": "user", "content": "hi"}]}
@@ -28,7 +28,7 @@ async def port(up: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
     """The real app under the real server, in this process so that its logs can be seen."""
     monkeypatch.setenv("UP_KEY", SECRET)
     monkeypatch.setenv("INTERPLAY_LEDGER", str(tmp_path / "ledger.db"))
-    monkeypatch.setattr(serve, "HEAD_S", 0.3)
+    monkeypatch.setattr(serve, "HEAD_S", 1.0)
     async with await Gateway.open(config(tmp_path / "g.toml", up, "", LIMITS), watch=False) as gateway:
         server = serve.server_of(GatewayApp(gateway))
         sock = socket.create_server(("127.0.0.1", 0))
@@ -161,6 +161,50 @@ async def test_image_urls_that_lead_inside_are_refused(port: int, up: str, url: 
     item = {"role": "user", "content": [{"type": "input_image", "image_url": url}]}
     assert status(await raw(port, post({"model": "a/words", "input": [item]}, path="/v1/responses"))) == 400
     assert asked(up) == []
+
+
+INSIDE = "https://169.254.169.254/latest"
+PARTS = [
+    {"type": "video_url", "video_url": {"url": INSIDE}},
+    {"type": "audio_url", "audio_url": {"url": INSIDE}},
+    {"type": "file", "file": {"file_data": INSIDE}},
+    {"type": "document", "source": {"type": "url", "url": INSIDE}},
+    {"type": "tool_result", "content": [{"type": "image", "source": {"type": "url", "url": INSIDE}}]},
+    {"type": "document", "source": {"type": "content", "content": [{"source": {"type": "url", "url": INSIDE}}]}},
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+async def test_other_media_lead_nowhere_inside_either(port: int, up: str, part: dict) -> None:
+    asked(up)
+    answer = await raw(port, post({**ASK, "messages": [{"role": "user", "content": [part]}]}))
+    assert status(answer) == 400 and b"does not lead to a public address" in answer
+    assert asked(up) == []
+
+
+async def test_media_of_responses(port: int, up: str) -> None:
+    asked(up)
+    shot = {"type": "computer_screenshot", "image_url": INSIDE}
+    for item in ({"type": "computer_call_output", "call_id": "c", "output": shot},
+                 {"role": "user", "content": [{"type": "input_file", "file_url": INSIDE}]}):  # fmt: skip
+        answer = await raw(port, post({"model": "a/words", "input": [item]}, path="/v1/responses"))
+        assert status(answer) == 400 and b"public address" in answer
+    assert asked(up) == []
+
+
+async def test_a_provider_inside_the_house_is_sent_no_urls(port: int, up: str) -> None:
+    asked(up)
+    part = {"type": "video_url", "video_url": {"url": "https://1.1.1.1/film.mp4"}}
+    answer = await raw(port, post({**ASK, "messages": [{"role": "user", "content": [part]}]}))
+    assert status(answer) == 400 and b"send its bytes" in answer and asked(up) == []
+    data = {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}
+    part = {"type": "document", "source": data}
+    body = {"model": "claude/words", "max_tokens": 9, "messages": [{"role": "user", "content": [part]}]}
+    answer = await raw(port, post(body, path="/v1/messages"))
+    assert status(answer) == 200 and asked(up)[0]["body"]["messages"][0]["content"] == [part]
+    for url in ("http://model.example.com/v1", "https://vllm/v1", "https://a.internal/v1", "https://10.1.2.3/v1"):
+        assert in_house(url), url
+    assert not in_house("https://api.openai.com/v1") and not in_house("https://8.8.8.8/v1")
 
 
 async def test_pictures_of_allowed_hosts_are_fetched_within_limits(up: str) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from interplay.gateway.call import Call
 from interplay.gateway.config import Target
-from interplay.gateway.contract import Denied, Grant, Usage
+from interplay.gateway.contract import CHECK_S, Denied, Grant, Usage
 from interplay.gateway.faults import Failed, Fault
 from interplay.gateway.routes import Board, fits
+from interplay.gateway.wires.base import Piece
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 8.0
@@ -109,3 +113,22 @@ class Attempts:
             raise self.failed()
         await asyncio.sleep(pause)
         self._tried.clear()
+
+
+async def watched(pieces: AsyncGenerator[list[Piece], None], grant: Grant) -> AsyncGenerator[list[Piece], None]:
+    """The same pieces, for routes that wait longer for one than policy may be left unasked. Raises Denied."""
+    coming: asyncio.Future[list[Piece] | None] | None = None
+    async with aclosing(pieces):
+        try:
+            while True:
+                coming = asyncio.ensure_future(anext(pieces, None))
+                while not (await asyncio.wait((coming,), timeout=CHECK_S))[0]:
+                    await grant.check()
+                if (batch := coming.result()) is None:
+                    return
+                yield batch
+        finally:
+            if coming is not None and not coming.done():
+                coming.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await coming

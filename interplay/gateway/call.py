@@ -13,7 +13,7 @@ from interplay.gateway.catalog import Catalog
 from interplay.gateway.config import Route, Target
 from interplay.gateway.contract import Usage
 from interplay.gateway.faults import Fault
-from interplay.gateway.images import has_images
+from interplay.gateway.images import kinds_of
 from interplay.gateway.providers import Provider, Wire
 from interplay.gateway.wires import chat, messages, responses
 from interplay.gateway.wires.base import Json, Writer, text_of
@@ -49,8 +49,13 @@ class Call:
     @cached_property
     def inputs(self) -> tuple[str, ...]:
         """What beside text is in the request."""
-        found = ("image",) if has_images(self.body) else ()
-        return (*found, "audio") if _has_audio(self.body) else found
+        found = tuple(kind for kind in kinds_of(self.body) if kind != "file")
+        return (*found, "audio") if "audio" not in found and _has_audio(self.body) else found
+
+    @cached_property
+    def media(self) -> bool:
+        """Whether there is anything in it that a URL may stand for."""
+        return bool(kinds_of(self.body))
 
     @cached_property
     def input_tokens(self) -> int:

@@ -116,6 +116,18 @@ class Catalog:
         hint = f"; did you mean {', '.join(near)}?" if near else "; `interplay gateway models` lists what there is"
         return f"unknown model {reference!r}{hint}"
 
+    def unlisted(self, model: str) -> str:
+        """A hint for `provider/model` that no table has, though its provider is in them; "" if there is none.
+
+        Providers have models that no table lists yet, so this is no error.
+        """
+        provider, name = self.split(model)
+        ours = {bare: key for key, bare in self.names.items() if key.startswith(f"{provider}/")} if provider else {}
+        if not ours or name in ours or _priced(self.providers.get(provider).prices, name) is not None:
+            return ""
+        near = [ours[bare] for bare in nearest(name, ours)]
+        return f"no table lists {model}" + (f"; did you mean {', '.join(near)}?" if near else "")
+
     def _model(self, provider: str, name: str) -> Model:
         """Everything that the tables say about one model of a known provider."""
         info = _priced(self.providers.get(provider).prices, name)

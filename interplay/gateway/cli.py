@@ -150,7 +150,8 @@ def route(
         cost = f"${board.cost(target, usage) / 1e12:.6f}" if price.known else "price unknown"
         row = book.providers.get(target.provider)
         key = "" if row.ready() else f"  needs {' or '.join(row.keys) or 'its address'}"
-        typer.echo(f"{place}. {target.id}  {cost}{key}")
+        hint = f"  ({unlisted})" if (unlisted := book.catalog.unlisted(target.id)) else ""
+        typer.echo(f"{place}. {target.id}  {cost}{key}{hint}")
     for target in found.targets:
         if why := fits(target, found.filter, tuple(takes or ()), tokens):
             typer.echo(f"-  {target.id}  {why}")

@@ -16,12 +16,12 @@ from typing import Any
 
 from interplay.core.types import Missing
 from interplay.gateway import library
-from interplay.gateway.attempts import Attempts
+from interplay.gateway.attempts import Attempts, watched
 from interplay.gateway.call import CHARS_PER_TOKEN, Call, check_answer, private_copy, texts, usage_of
 from interplay.gateway.config import Config, Target
 from interplay.gateway.contract import CHECK_S, Caller, Denied, Entry, Grant, Ledger, Status, Usage
 from interplay.gateway.faults import Fault
-from interplay.gateway.images import Pictures, public
+from interplay.gateway.images import Pictures, in_house
 from interplay.gateway.ledger.entry import MAX_CONTENT
 from interplay.gateway.outgoing import Incoming
 from interplay.gateway.providers import Provider
@@ -78,11 +78,13 @@ class Carrier:
         provider = self.config.providers.get(target.provider)
         if provider.library:
             body = {**call.chat, "model": target.model}
-            work = library.answer(provider, target.model, body, min(call.route.times.whole, attempts.left_s()))
+            limit_s = min(call.route.times.whole, attempts.left_s())
+            work = library.answer(provider, target.model, body, limit_s, attempt.entry.id)
             wire: Any = "chat"
         else:
             wire = call.wire_for(provider)
-            shot = await self._shot(call, provider, wire, call.body_for(wire, target, self.config.catalog), attempts)
+            body = call.body_for(wire, target, self.config.catalog)
+            shot = await self._shot(call, provider, wire, body, attempts, attempt.entry.id)
             work = self.upstream.answer(shot)
         attempt.spend(Usage(input_tokens=call.input_tokens, requests=1))
         task = asyncio.ensure_future(work)
@@ -123,6 +125,9 @@ class Carrier:
             async with self._attempt(call, grant, caller, target, attempts, trace) as attempt:
                 seam = Seam(before, restart=restart) if before else None
                 pieces = self._pieces(call, target, attempts, attempt, "" if restart else before)
+                times = call.route.times
+                if max(times.first, times.idle) > CHECK_S:
+                    pieces = watched(pieces, grant)
                 async with aclosing(pieces):
                     async for batch in pieces:
                         out: list[Piece] = []
@@ -206,18 +211,22 @@ class Carrier:
 
             body = {**(chat.continuation(call.chat, said) if said else call.chat), "model": target.model}
             attempt.spend(Usage(input_tokens=call.input_tokens + len(said) // CHARS_PER_TOKEN, requests=1))
-            pieces, same = library.stream(provider, target.model, body, attempts.left_s()), False
+            times = call.route.times
+            first_s = min(times.first, max(0.001, attempts.left_s()))
+            pieces = library.stream(provider, target.model, body, first_s, times.idle, attempt.entry.id)
+            same = False
         else:
             wire = call.wire_for(provider)
             if said and wire == "responses":
                 wire = "chat"  # every provider of responses speaks chat too
             body = call.body_for(wire, target, self.config.catalog, said=said)
-            shot = await self._shot(call, provider, wire, body, attempts)
+            shot = await self._shot(call, provider, wire, body, attempts, attempt.entry.id)
             attempt.spend(Usage(input_tokens=call.input_tokens + len(said) // CHARS_PER_TOKEN, requests=1))
             pieces, same = self.upstream.stream(shot), wire == call.wire
         async with aclosing(pieces):
             spoke = bool(said)
             async for batch in pieces:
+                attempt.name(batch)
                 if not same:
                     for piece in batch:
                         piece.raw, piece.event = b"", None
@@ -226,14 +235,16 @@ class Carrier:
                     raise Fault("filter", "the answer was withheld")
                 yield batch
 
-    async def _shot(self, call: Call, provider: Provider, wire: Any, body: Json, attempts: Attempts) -> Shot:
-        if "image" in call.inputs and (provider.inline_images or _private(provider.url())):
+    async def _shot(
+        self, call: Call, provider: Provider, wire: Any, body: Json, attempts: Attempts, entry: str
+    ) -> Shot:
+        if call.media and (provider.inline_images or in_house(provider.url())):
             body = private_copy(body)
             await Pictures(self.config.image_hosts, self.config.limits.image_bytes).inline(body)
         times = call.route.times
         limit = times.first if call.stream else times.whole
         extra = extra_headers(wire, call.headers) if wire == call.wire else None
-        return Shot(provider, wire, body, times, min(limit, max(0.001, attempts.left_s())), call.id, extra)
+        return Shot(provider, wire, body, times, min(limit, max(0.001, attempts.left_s())), call.id, extra, entry)
 
     def _attempt(
         self, call: Call, grant: Grant, caller: Caller, target: Target, attempts: Attempts, trace: Trace
@@ -255,7 +266,7 @@ class _Attempt:
         self._target, self._attempts, self._trace = target, attempts, trace
         self.began = monotonic()
         self.first_s: float | None = None
-        self._exact = self._finished = False
+        self._exact = self._finished = self._named = False
         self._unwritten = 0  # characters that are not in the ledger yet
         self._health: Health = carrier.board.health(target)
         self._kept: list[str] | None = [] if grant.log == "full" else None
@@ -279,6 +290,18 @@ class _Attempt:
     def spend(self, usage: Usage) -> None:
         """Just before the request leaves: what it will cost at least."""
         self.entry.usage(usage, estimated=True)
+
+    def name(self, batch: list[Piece]) -> None:
+        """The provider's id of its answer, as soon as it says it: after a crash its bill is matched by it."""
+        if self._named:
+            return
+        for piece in batch:
+            event = piece.event or {}
+            inner = event.get("response") or event.get("message") or event
+            if isinstance(inner, dict) and isinstance(identity := inner.get("id"), str) and identity:
+                self._named = True
+                self.entry.usage(Usage(), provider_id=identity)
+                return
 
     def count(self, piece: Piece) -> int:
         """Characters of a piece, which are remembered for `write`."""
@@ -310,8 +333,7 @@ class _Attempt:
         if piece.finish or not piece.speaks:
             self.write()
             self._exact = bool(piece.usage.output_tokens) and self._finished
-            identity = str((piece.event or {}).get("id") or "")
-            self.entry.reported(_with(piece.usage, requests=1), provider_id=identity)
+            self.entry.reported(_with(piece.usage, requests=1))
 
     def worked(self, first_s: float | None) -> None:
         self._health.worked(first_s if first_s is not None else monotonic() - self.began, self._carrier.board.clock())
@@ -327,6 +349,8 @@ class _Attempt:
             fault, status = error, "error"
             if fault.kind in UNBILLED and self.first_s is None:
                 self.entry.reported(Usage())
+            if fault.kind == "not_found" and (hint := self._carrier.config.catalog.unlisted(self._target.id)):
+                fault = Fault("not_found", f"{fault.detail}; {hint}".removeprefix("; "), status=fault.status)
             route = self._call.route
             self._health.failed(fault, route.fails, route.cool_down, self._carrier.board.clock())
             self._attempts.fault(self._target, fault)
@@ -355,13 +379,3 @@ def _refused(call: Call, wire: Any, body: Json) -> None:
         empty = not message.get("content") and not message.get("tool_calls")
         if choices[0].get("finish_reason") == "content_filter" and empty:
             raise Fault("filter", "the answer was withheld")
-
-
-def _private(url: str) -> bool:
-    """Whether a provider is in the house: it must not fetch pictures, for it reaches what the caller cannot."""
-    from urllib.parse import urlsplit
-
-    host = urlsplit(url).hostname or ""
-    return host == "localhost" or host.endswith(".local") or (host.replace(".", "").isdigit() and not public(host)) or (
-        ":" in host and not public(host)
-    )  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from interplay.core.types import BadInput, InterplayError
 from interplay.gateway.call import Call
-from interplay.gateway.config import Config, Route, Target, default_config, load
+from interplay.gateway.config import MODALITIES, Config, Route, Target, default_config, load
 from interplay.gateway.contract import Ask, Caller, Grant, Ledger, Policy, Usage
 from interplay.gateway.failover import Carrier, Trace
 from interplay.gateway.faults import Fault
@@ -73,6 +73,7 @@ class Gateway:
             raise
         gateway = cls(config, gate, book, prices, path=path)
         gateway._closers.append(book.close)
+        gateway._doubt(config)
         if path is not None and watch:
             gateway._watching = asyncio.create_task(gateway._watch(check, seen), name="gateway config")
         return gateway
@@ -111,8 +112,8 @@ class Gateway:
             model = catalog.find(name)
         except BadInput:
             raise BadInput(catalog.unknown(name, tuple(self.config.routes))) from None
-        target = Target(model.provider, model.name, context=model.context,
-                        inputs=(*model.inputs, "image") if not model.known_inputs else model.inputs)  # fmt: skip
+        inputs = model.inputs if model.known_inputs else MODALITIES
+        target = Target(model.provider, model.name, context=model.context, inputs=inputs)
         route = Route("", (target,), times=self.config.times)
         if len(self._direct) < 10_000:
             self._direct[name] = route
@@ -135,7 +136,7 @@ class Gateway:
     async def admit(self, call: Call, caller: Caller) -> Grant:
         """Past the policy, or Denied. The caller closes the grant. Pictures are checked, words redacted."""
         try:
-            pictures = await Pictures(self.config.image_hosts, self.config.limits.image_bytes).check(call.body)
+            await Pictures(self.config.image_hosts, self.config.limits.image_bytes).check(call.body)
         except Fault as fault:
             raise BadInput(fault.detail) from None
         known = call.max_output_tokens
@@ -143,7 +144,7 @@ class Gateway:
             call.wire if call.wire != "embeddings" else "embeddings",
             route=call.route.name,
             model=str(call.body.get("model", "")),
-            modalities=("text", "image") if pictures else ("text",),
+            modalities=("text", *call.inputs),
             input_tokens=call.input_tokens,
             max_output_tokens=known,
             price_pico=self._worst(call.route, Usage(input_tokens=call.input_tokens,
@@ -245,7 +246,15 @@ class Gateway:
         self.carrier.config = config
         self.upstream.limits = config.limits
         log.info("config taken from %s", self.path)
+        self._doubt(config)
         return True
+
+    def _doubt(self, config: Config) -> None:
+        """Say which targets no table lists: a new model, or a slip of the pen."""
+        for route in config.routes.values():
+            for target in route.targets:
+                if hint := config.catalog.unlisted(target.id):
+                    log.warning("route %s: %s", route.name, hint)
 
     async def _watch(self, check: Callable[[Located], None], seen: tuple[int, int, int] | None) -> None:
         """Looks at the config file once a second, for ever."""

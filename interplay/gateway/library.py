@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 _FINISH = {"stop": "stop", "length": "length", "content_filter": "content_filter", "tool_call": "tool_calls"}
 
 
-async def answer(provider: Provider, model: str, body: Json, limit_s: float) -> Json:
-    """A whole answer, as a chat completion. Raises Fault or Missing."""
-    messages, settings, parameters = _request(body)
+async def answer(provider: Provider, model: str, body: Json, limit_s: float, entry: str = "") -> Json:
+    """A whole answer, as a chat completion. entry: the ledger's, sent along. Raises Fault or Missing."""
+    messages, settings, parameters = _request(body, entry)
     try:
         async with asyncio.timeout(limit_s):
             response = await _model(provider, model).request(messages, settings, parameters)
@@ -36,14 +36,17 @@ async def answer(provider: Provider, model: str, body: Json, limit_s: float) -> 
     tools = [_call(part) for part in response.tool_calls]
     text = "".join(part.content for part in response.parts if part.part_kind == "text")
     thoughts = "".join(part.content for part in response.parts if part.part_kind == "thinking")
-    return completion(model, text, tools, _finish(response, bool(tools)), _usage(response), thoughts)
+    whole = completion(model, text, tools, _finish(response, bool(tools)), _usage(response), thoughts)
+    return {**whole, "id": response.provider_response_id or whole["id"]}
 
 
-async def stream(provider: Provider, model: str, body: Json, first_s: float) -> AsyncGenerator[list[Piece], None]:
-    """Pieces of an answer. Raises Fault or Missing."""
+async def stream(
+    provider: Provider, model: str, body: Json, first_s: float, idle_s: float, entry: str = ""
+) -> AsyncGenerator[list[Piece], None]:
+    """Pieces of an answer. first_s, idle_s: up to its first event, and between two. Raises Fault or Missing."""
     from pydantic_ai.messages import PartDeltaEvent, PartStartEvent
 
-    messages, settings, parameters = _request(body)
+    messages, settings, parameters = _request(body, entry)
     calls: dict[int, int] = {}
     try:
         async with _model(provider, model).request_stream(messages, settings, parameters) as response:
@@ -55,7 +58,7 @@ async def stream(provider: Provider, model: str, body: Json, first_s: float) -> 
                         event = await events.__anext__()
                 except StopAsyncIteration:
                     break
-                wait = 60.0
+                wait = idle_s
                 piece = Piece()
                 if isinstance(event, PartStartEvent):
                     _started(event.part, event.index, calls, piece)
@@ -64,7 +67,8 @@ async def stream(provider: Provider, model: str, body: Json, first_s: float) -> 
                 if piece.speaks or piece.reasoning:
                     yield [piece]
             whole = response.get()
-            yield [Piece(finish=_finish(whole, bool(calls)), usage=_usage(whole))]
+            event = {"id": whole.provider_response_id or ""}
+            yield [Piece(finish=_finish(whole, bool(calls)), usage=_usage(whole), event=event)]
     except Fault:
         raise
     except Exception as error:
@@ -131,7 +135,7 @@ def _model(provider: Provider, model: str) -> Model:
         raise Missing(f"{provider.name}: {error}") from error
 
 
-def _request(body: Json) -> tuple[list[ModelMessage], Any, ModelRequestParameters]:
+def _request(body: Json, entry: str = "") -> tuple[list[ModelMessage], Any, ModelRequestParameters]:
     """A chat body as pydantic-ai's messages, settings and parameters. Raises Fault."""
     from pydantic_ai.messages import ModelRequest, SystemPromptPart, ToolReturnPart, UserPromptPart
     from pydantic_ai.models import ModelRequestParameters
@@ -161,6 +165,8 @@ def _request(body: Json) -> tuple[list[ModelMessage], Any, ModelRequestParameter
         else:
             raise Fault("bad_request", f"a message of role {role!r}")
     settings = ModelSettings(max_retries=0)  # retrying is ours: we know who else could answer
+    if entry:
+        settings["extra_headers"] = {"x-client-request-id": entry}
     for theirs, ours in (("temperature", "temperature"), ("top_p", "top_p"), ("max_tokens", "max_tokens"),
                          ("max_completion_tokens", "max_tokens"), ("seed", "seed"), ("stop", "stop_sequences"),
                          ("presence_penalty", "presence_penalty"), ("frequency_penalty", "frequency_penalty"),

@@ -38,7 +38,10 @@ ERROR_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One request to one provider. extra: headers of the caller that the protocol allows through."""
+    """One request to one provider. extra: headers of the caller that the protocol allows through.
+
+    id: of the call, the same for all its attempts. entry: of the ledger, by which the provider's bill is matched.
+    """
 
     provider: Provider
     wire: Wire
@@ -47,6 +50,7 @@ class Shot:
     first_s: float
     id: str = ""
     extra: Mapping[str, str] | None = None
+    entry: str = ""
 
 
 class Upstream:
@@ -110,6 +114,8 @@ class Upstream:
         }
         if shot.id:
             headers["idempotency-key"] = shot.id
+        if shot.entry:
+            headers["x-client-request-id"] = shot.entry
         if shot.wire == "messages":
             headers["anthropic-version"] = messages.VERSION
             if key:
