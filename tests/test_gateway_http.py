@@ -129,6 +129,47 @@ async def test_bodies_that_are_refused(port: int) -> None:
     assert status(await raw(port, deep.replace(b'"', b"["))) == 400
 
 
+async def test_heads_are_bounded_however_they_come(port: int, up: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "HEAD_S", 60.0)
+    asked(up)
+    assert status(await raw(port, post(ASK, "x: " + "y" * 60_000))) == 200
+    assert len(asked(up)) == 1
+    assert status(await raw(port, post(ASK, "x: " + "y" * 70_000))) == 400
+    assert status(await raw(port, post(ASK, *(f"x-{number}: y" for number in range(8_000))))) == 400
+    endless = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 4_000_000
+    assert await raw(port, endless) == b""  # hung up on, long before its time is over
+    assert asked(up) == []
+
+
+async def test_trailers_are_no_headers(port: int, up: str) -> None:
+    data = json.dumps(ASK).encode()
+    head = "\r\n".join(["POST /v1/chat/completions HTTP/1.1", "host: localhost", "content-type: application/json",
+                        "transfer-encoding: chunked", "connection: close", "", ""]).encode()  # fmt: skip
+    trailers = b"x-interplay-agent: boss\r\nx-forwarded-for: 1.2.3.4\r\nauthorization: Bearer ipk_a_b\r\n"
+    assert status(await raw(port, head + b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(data), data, trailers))) == 200
+    async with asyncio.timeout(60):
+        while b"interplay_gateway_attempts_total" not in (metrics := await raw(port, get("/metrics"))):
+            await asyncio.sleep(0.1)
+    assert b'agent="default"' in metrics and b"boss" not in metrics
+
+
+@pytest.mark.parametrize("old, new", [
+    (b"host: localhost\r\n", b""),
+    (b"POST /v1", b"POST http://localhost/v1"),
+    (b"connection: close", b"transfer-encoding: identity, chunked"),
+    (b"connection: close", b"transfer-encoding : chunked"),
+    (b"connection: close", b"x: y\r\n z: folded"),
+    (b"connection: close", b"x: a\rtransfer-encoding: chunked"),
+    (b"connection: close", b"x: a\0b"),
+])  # fmt: skip
+async def test_requests_that_two_servers_read_differently(port: int, up: str, old: bytes, new: bytes) -> None:
+    asked(up)
+    data = post(ASK).replace(old, new)
+    if b"identity" in new:
+        data = data.replace(b"content-length", b"x-length")
+    assert status(await raw(port, data)) == 400 and asked(up) == []
+
+
 async def test_slow_heads_and_slow_bodies_are_cut_off(port: int) -> None:
     assert await raw(port, b"POST / HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 60, pause=0.05) == b""
     assert status(await raw(port, post(ASK)[:-5])) == 408

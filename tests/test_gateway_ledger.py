@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from interplay.core.types import BadInput, InterplayError
 from interplay.gateway import ledger_cli
 from interplay.gateway.contract import PICO, Caller, Usage
-from interplay.gateway.ledger import Book, LedgerFull, truth
+from interplay.gateway.ledger import Book, LedgerFull, truth, truth_served
 from interplay.gateway.ledger.reconcile import BillLine, reconcile
 from interplay.gateway.ledger.spend import since_time, spend
 from interplay.gateway.prices import PriceBook, newest_change, pico, usd, values_of
@@ -231,6 +231,21 @@ async def test_the_ledger_against_the_truth(tmp_path: Path) -> None:
 async def test_the_ledger_against_the_truth_over_ten_thousand_calls(tmp_path: Path) -> None:
     found = await truth.measure(10_000, seed=4, folder=tmp_path)
     check_truth(found)
+
+
+async def test_the_whole_gateway_against_the_truth(tmp_path: Path) -> None:
+    check_served(await truth_served.measure(60, seed=1, every=150, folder=tmp_path))
+
+
+@pytest.mark.slow
+async def test_the_whole_gateway_against_the_truth_over_ten_thousand_calls(tmp_path: Path) -> None:
+    check_served(await truth_served.measure(10_000, seed=2, folder=tmp_path))
+
+
+def check_served(found: dict[str, float]) -> None:
+    assert found["kills"] >= 1 and found["exact"] > 0 and found["whole"] > 0
+    assert found["missing"] == found["inexact"] == found["wrong_text"] == 0
+    assert found["ledger_error_cents"] == 0
 
 
 def check_truth(found: dict[str, float]) -> None:

@@ -135,7 +135,7 @@ class GatewayApp:
             return False
         if any(name in headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via")):
             return False
-        host = _host(headers.get("host", "localhost"))
+        host = _host(headers.get("host", ""))
         if not (_loopback(host) or host in self._hosts):
             return False
         origin = headers.get("origin")
@@ -332,6 +332,10 @@ def _headers(scope: Scope) -> dict[str, str]:
         if key in found and key in once:
             raise Refused(400, "bad_request", f"the header {key} was sent twice")
         found[key] = text
+    if "host" not in found and scope.get("http_version") != "1.0":
+        raise Refused(400, "bad_request", "a Host header is needed")
+    if found.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise Refused(400, "bad_request", "the only transfer-encoding is chunked")
     if "content-length" in found and "transfer-encoding" in found:
         raise Refused(400, "bad_request", "content-length and transfer-encoding exclude each other")
     if any(name.startswith("x-interplay-") and any(c < " " for c in value) for name, value in found.items()):

@@ -19,6 +19,7 @@ HEAD_S = 10.0  # for a request's head to arrive, whether it is the first on its 
 KEEP_ALIVE_S = 30
 HEAD_BYTES = 65_536
 CONNECTIONS = 2_048
+_READ = 262_144  # what a socket gives at a time, which may be the body of the request before
 
 
 def _patient(base: Any) -> Any:
@@ -65,13 +66,47 @@ def _patient(base: Any) -> Any:
     return Guarded
 
 
+def _strict(base: Any) -> Any:
+    """httptools' protocol with the limits that h11 has by itself: a head of HEAD_BYTES, no trailers among the headers.
+
+    A target must be a path: an absolute one carries a host of its own, which would be another than the one we look at.
+    """
+
+    class Strict(base):  # type: ignore[misc, valid-type]
+        _in_head = False
+        _head = 0  # bytes of a head that is not whole yet
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._in_head = True
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self._in_head:
+                super().on_header(name, value)
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > HEAD_BYTES or not self.url.startswith(b"/"):
+                raise ValueError("not a request for us")  # uvicorn answers 400 and hangs up
+            super().on_headers_complete()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._head = self._head + len(data) if self._in_head else 0
+            if self._head > 2 * HEAD_BYTES + _READ and not self.transport.is_closing():
+                self.transport.abort()
+
+    return Strict
+
+
 def protocol() -> Any:
     """httptools where it is installed (twice as fast), else h11; both with a limit for the head."""
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
         return _patient(H11Protocol)
-    return _patient(HttpToolsProtocol)
+    return _patient(_strict(HttpToolsProtocol))
 
 
 def server_of(app: Any) -> uvicorn.Server:
