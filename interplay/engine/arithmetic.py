@@ -24,10 +24,11 @@ GATE = 32  # columns that the copy gate's product is padded to
 
 
 class Layer(NamedTuple):
-    """A block's weights: queries, keys and values in one product, norm gains (and the score's scale) folded in."""
+    """A block's weights: queries, keys and values in one product; gains of norms, the root of their width that `unit`
+    leaves out, and the score's scale folded in."""
 
     qkv: Tensor
-    gains: Tensor  # of query and key norms, (2, 1, 1, head width)
+    gains: Tensor  # of query and key norms, (2, 1, 1, 1, head width)
     out: Tensor
     up: Tensor
     down: Tensor
@@ -36,25 +37,35 @@ class Layer(NamedTuple):
 
 
 def fuse(block: Block) -> Layer:
-    qkv = torch.cat([block.query.weight, block.key.weight, block.value.weight]) * block.norm_attention.weight
-    up = block.up.weight * block.norm_feedforward.weight
-    scale = block.norm_query.weight.shape[0] ** -0.5
-    gains = torch.stack([block.norm_query.weight * scale, block.norm_key.weight])[:, None, None]
+    root = block.norm_attention.weight.shape[0] ** 0.5
+    qkv = torch.cat([block.query.weight, block.key.weight, block.value.weight]) * (block.norm_attention.weight * root)
+    gain = block.norm_feedforward.weight * root
+    head_root = block.norm_query.weight.shape[0] ** 0.5  # of a query it is also the inverse of the score's scale
+    gains = torch.stack([block.norm_query.weight, block.norm_key.weight * head_root])[:, None, None, None]
     return Layer(
         across(qkv),
         gains,
         across(block.out.weight),
-        across(up),
+        across(block.up.weight * gain),
         across(block.down.weight),
         block.experts,
-        block.norm_feedforward.weight,
+        gain,
     )
 
 
+def fill(x: Tensor, rows: int) -> Tensor:
+    """`x` with its first axis filled up to `rows` by copies of its first row; as it is if there are enough."""
+    have = len(x)
+    if have >= rows:
+        return x
+    if have == 1:
+        return x.repeat(rows, *(1,) * (x.dim() - 1))
+    return torch.cat([x, x[:1].expand(rows - have, *x.shape[1:])])
+
+
 def rows4(x: Tensor) -> Tensor:
-    """`x` with its first axis filled up to `ROWS` by copies of its first row; as it is if there are enough."""
-    missing = ROWS - x.shape[0]
-    return x if missing <= 0 else torch.cat([x, x[:1].expand(missing, *x.shape[1:])])
+    """`x` with at least `ROWS` rows."""
+    return fill(x, ROWS)
 
 
 def across(weight: Tensor) -> Tensor:
@@ -63,8 +74,8 @@ def across(weight: Tensor) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    """RMS-normalise the last axis. Through the norm: half as many passes as square, mean, root."""
-    return x * (x.shape[-1] ** 0.5 / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-4))
+    """The last axis brought to length one: RMS normalisation but for the root of the width, which the weights hold."""
+    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-4)
 
 
 def logistic(x: Tensor) -> Tensor:
@@ -87,7 +98,7 @@ class Weights:
     def __init__(self, model: InteractionModel) -> None:
         self.model, self.config = model, model.config
         self.layers = [fuse(block) for block in model.blocks if isinstance(block, Block)]
-        self.final = model.norm.weight
+        self.final = model.norm.weight * self.config.width**0.5
         # Words out: the projection and the table are one matrix, so a row costs one product.
         self.heard = across(model.words @ model.heard.weight)
         self.said = across(model.words @ model.said.weight)
@@ -103,12 +114,15 @@ class Weights:
         half = self.config.width // self.config.heads // 2
         inverse = self.config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
         self.inverse = inverse.to(device)
+        p = self.config.positions
+        self.within = {
+            glances: torch.tensor([0] * glances + list(range(p)), dtype=torch.float64, device=device)
+            for glances in {0, self.config.glances}
+        }
 
     def rotary(self, turns: Tensor, glances: int) -> tuple[Tensor, Tensor]:
         """cos, sin (turns, positions, head width / 2); the same numbers as `blocks.rotary`."""
-        p = self.config.positions
-        within = [0] * glances + list(range(p))
-        steps = turns.double()[:, None] * p + torch.tensor(within, dtype=torch.float64, device=turns.device)
+        steps = turns.double()[:, None] * self.config.positions + self.within[glances]
         angles = steps[..., None] * self.inverse
         return angles.cos().float(), angles.sin().float()
 
@@ -145,11 +159,14 @@ class Weights:
         merged = F.linear(rows4(patches.flatten(0, 1)), eyes.merge.weight, eyes.merge.bias)
         return merged[: patches.shape[0] * eyes.glances].view(*patches.shape[:2], -1) + eyes.place
 
-    def project(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (rows, positions, width) -> normalised queries and keys (2, rows, heads, positions, head width), scaled
-        and not rotated; values (rows, heads, positions, head width)."""
-        qkv = F.linear(unit(x), layer.qkv).view(*x.shape[:2], 3, self.config.heads, -1).permute(2, 0, 3, 1, 4)
-        return unit(qkv[:2]) * layer.gains[:, None], qkv[2]
+    def project(self, layer: Layer, x: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+        """x (at least `rows`, positions, width) -> of the first `rows`: normalised queries and keys (2, rows, heads,
+        positions, head width), scaled and not rotated; values (rows, heads, positions, head width)."""
+        qkv = F.linear(unit(x), layer.qkv)
+        if rows < len(qkv):
+            qkv = qkv[:rows]
+        qkv = qkv.view(rows, x.shape[1], 3, self.config.heads, -1).permute(2, 0, 3, 1, 4)
+        return unit(qkv[:2]) * layer.gains, qkv[2]
 
     def finish(self, layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
         """Add what attention found, (rows, positions, width), and the feed-forward to `x`."""

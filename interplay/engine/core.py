@@ -20,7 +20,7 @@ from interplay.engine import exact, snapshots
 from interplay.engine.arithmetic import ROWS, Weights
 from interplay.engine.errors import NoSession, OutOfOrder, Overloaded
 from interplay.engine.state import META_BYTES, ROLLBACK, Shape, State, allocate, clear, put, rewind, take
-from interplay.engine.step import StepInputs, commit, step
+from interplay.engine.step import Arena, StepInputs, commit, step
 from interplay.model.config import MARKS, PREFIX_WORDS, WORDED
 from interplay.model.decode import decide
 from interplay.model.dmel import CHANNELS, FRAMES
@@ -91,6 +91,7 @@ class Pool:
     def __init__(self, shape: Shape, slots: int, buffer: memoryview | None = None, device: str = "cpu") -> None:
         self.shape, self.slots = shape, slots
         self.state: State = allocate(shape, slots, buffer, device)
+        self.arena = Arena(shape, self.state)
         self.free = list(range(slots - 1, -1, -1))  # the lowest first: neighbours in the batch are neighbours in memory
 
     def take(self) -> int:
@@ -253,17 +254,14 @@ class Engine:
         seats = [self.seats[a.session] for a in appends]
         pool = self.pool(seats[0])
         inputs = self._inputs(pool, appends, seats)
-        rows = list(range(len(appends)))
+        out = step(self.weights, pool.arena, _everyone(pool, inputs) if self.fixed else inputs)
+        heard, odds = out.heard.argmax(-1), out.decision.softmax(-1)
         if self.fixed:
-            rows, out = inputs.slots.tolist(), step(self.weights, pool.shape, pool.state, _everyone(pool, inputs))
-        else:
-            out = step(self.weights, pool.shape, pool.state, inputs)
-        heard, odds = out.heard.argmax(-1)[rows], out.decision.softmax(-1)[rows]
+            heard, odds = heard[inputs.slots], odds[inputs.slots]
         decision, words = self._decide(odds, seats), torch.zeros(len(seats), dtype=torch.int64)
         worded = [row for row, d in enumerate(decision.tolist()) if d in WORDED]
         if worded:
-            which = list(range(pool.slots)) if self.fixed else worded
-            scores = out.say(which)[[rows[row] for row in worded] if self.fixed else slice(None)]
+            scores = out.say(range(pool.slots))[inputs.slots[worded]] if self.fixed else out.say(worded)
             scores[:, :2] = float("-inf")  # having decided to put a word out, it does
             words[worded] = scores.argmax(-1)
         digest = torch.tensor([a.digest() for a in appends])

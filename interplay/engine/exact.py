@@ -141,7 +141,7 @@ def lap(
     after["stamp"] = _write(state["stamp"], stamps, place, 1)
     mask, half = _window(shape, state, after, start, turns)
     for number, layer in enumerate(weights.layers):
-        (plain, k), v = weights.project(layer, x)
+        (plain, k), v = weights.project(layer, x, len(x))
         old = state[f"keys.{number}"], state[f"values.{number}"]
         at = PREFIX_WORDS + place * p
         new = tuple(_write(o, t, at, 2) for o, t in zip(old, (rotate(k, cos, sin), v), strict=True))

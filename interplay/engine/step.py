@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interplay.engine.arithmetic import Weights, logistic, rotate, rows4, unit
+from interplay.engine.arithmetic import ROWS, Weights, fill, logistic, rotate, rows4, unit
 from interplay.engine.state import ROLLBACK, Shape, State
 from interplay.model.config import PREFIX_WORDS
 
@@ -46,46 +47,71 @@ class StepOutputs:
     say: Callable[[Sequence[int]], Tensor]
 
 
-def step(weights: Weights, shape: Shape, state: State, inputs: StepInputs) -> StepOutputs:
-    """Run one micro-turn of every session in `inputs`. `state` then holds it all but the choice of words, which the
+class Layer(NamedTuple):
+    """One layer's keys and values of all slots, seen as a step needs them. lines: (slots x heads x keys, head width),
+    to write; keys (slots x heads, head width, keys) and values (slots x heads, keys, head width), to read."""
+
+    key_lines: Tensor
+    value_lines: Tensor
+    keys: Tensor
+    values: Tensor
+
+
+class Arena:
+    """What never changes between the steps of one pool of slots: where its memory lies, and tables of places."""
+
+    def __init__(self, shape: Shape, state: State) -> None:
+        self.shape, self.state, config = shape, state, shape.config
+        device, per_turn = state["stamp"].device, shape.per_turn
+        size = config.width // config.heads
+        self.layers = []
+        for number in range(config.layers):
+            keys, values = state[f"keys.{number}"], state[f"values.{number}"]
+            lines = keys.view(-1, size), values.view(-1, size)
+            self.layers.append(Layer(*lines, keys.flatten(0, 1).transpose(1, 2), values.flatten(0, 1)))
+        self.columns = torch.arange(shape.keys, device=device)
+        self.heads = torch.arange(config.heads, device=device)[:, None] * shape.keys
+        self.within = torch.arange(per_turn, device=device)
+        self.blind = self.within < shape.glances
+        # What the positions of a micro-turn may see of it, by their number: not what follows, nor a frame left out.
+        self.own = {}
+        for p in {config.positions, per_turn}:
+            hidden = torch.ones(p, per_turn, dtype=torch.bool, device=device)
+            hidden[:, per_turn - p :] = hidden[:, per_turn - p :].triu(1)
+            self.own[p] = torch.zeros(p, per_turn, device=device).masked_fill_(hidden, NOTHING)
+
+
+def step(weights: Weights, arena: Arena, inputs: StepInputs) -> StepOutputs:
+    """Run one micro-turn of every session in `inputs`. The state then holds it all but the choice of words, which the
     caller makes and `commit`s; until then the micro-turn has not happened."""
-    config, rows = shape.config, len(inputs.slots)
+    shape, rows = arena.shape, len(inputs.slots)
     glances = 0 if inputs.frames is None else shape.glances
-    p = config.positions + glances
+    p = shape.config.positions + glances
     place = inputs.turns % shape.ring
-    x = _embed(weights, shape, state, inputs, place)
+    x = _embed(weights, arena, inputs, place)
     cos, sin = weights.rotary(inputs.turns, glances)
-    plan = _plan(shape, state, inputs, place, p, cos, sin, len(x))
-    for number, layer in enumerate(weights.layers):
-        plain, v = weights.project(layer, x)
+    plan = _plan(arena, inputs, place, p, cos, sin)
+    size = 2 * plan.half_width
+    for layer, memory in zip(weights.layers, arena.layers, strict=True):
+        plain, v = weights.project(layer, x, rows)
         turned = plain * plan.cos + plain.roll(plan.half_width, -1) * plan.sin
-        keys, values = state[f"keys.{number}"], state[f"values.{number}"]
-        size = keys.shape[-1]
-        if rows < len(x):
-            turned, plain, v = turned[:, :rows], plain[:, :rows], v[:rows]
-        keys.view(-1, size).index_copy_(0, plan.at, turned[1].reshape(-1, size))
-        values.view(-1, size).index_copy_(0, plan.at, v.reshape(-1, size))
-        flat = _attend(plan, turned[0], plain[0], keys, values).transpose(1, 2).flatten(2)
-        if rows < len(x):
-            flat = torch.cat([flat, flat[:1].expand(len(x) - rows, -1, -1)])
-        x = weights.finish(layer, x, flat)
+        memory.key_lines.index_copy_(0, plan.at, turned[1].reshape(-1, size))
+        memory.value_lines.index_copy_(0, plan.at, v.reshape(-1, size))
+        attended = _attend(plan, turned[0], plain, memory).transpose(1, 2).flatten(2)
+        x = weights.finish(layer, x, fill(attended, len(x)))
     last = rows4(unit(x[:rows, -1]) * weights.final)
-    return _read(weights, shape, state, inputs, place, last, cos[:, -1], sin[:, -1])
+    return _read(weights, arena, inputs, plan, place, last, cos[:, -1], sin[:, -1])
 
 
-def _embed(weights: Weights, shape: Shape, state: State, inputs: StepInputs, place: Tensor) -> Tensor:
+def _embed(weights: Weights, arena: Arena, inputs: StepInputs, place: Tensor) -> Tensor:
     """Positions of the micro-turn, (at least `rows`, positions, width): filled up so that no product has few rows."""
-    rows = len(inputs.slots)
+    state, rows = arena.state, len(inputs.slots)
     proactivity = state["proactivity"][inputs.slots]
     more = weights.feedback(inputs.heard, inputs.said, inputs.event, inputs.marks, proactivity)
-    bins = inputs.bins
-    short = -(-4 // weights.config.positions) - rows
-    if short > 0:
-        bins = torch.cat([bins, bins[:1].expand(short, -1, -1)])
-        more = torch.cat([more, more[:1].expand(short, -1)])
-    x = weights.sound(bins)
-    x[:, 0] += more
-    if shape.glances:
+    enough = max(rows, -(-ROWS // weights.config.positions))
+    x = weights.sound(fill(inputs.bins, enough))
+    x[:, 0] += fill(more, enough)
+    if arena.shape.glances:
         state["glanced"][inputs.slots, place] = inputs.frames is not None
         x = _see(weights, state, inputs, x)
     return x
@@ -101,19 +127,18 @@ def _see(weights: Weights, state: State, inputs: StepInputs, x: Tensor) -> Tenso
     if frames is None:
         return x
     seen = weights.glance(frames, torch.where((before >= 0)[:, None, None, None], previous, frames))
-    if len(x) > len(seen):
-        seen = torch.cat([seen, seen[:1].expand(len(x) - len(seen), -1, -1)])
-    return torch.cat([seen, x], 1)
+    return torch.cat([fill(seen, len(x)), x], 1)
 
 
 @dataclass(slots=True)
 class _Plan:
     """What all layers of one step share.
 
-    cos, sin: of the rotation, laid out for `x * cos + roll(x) * sin`. at: int64, rows of a layer's keys seen as (slots
-    x heads x positions, head width) that this micro-turn writes. mask: additive (rows, 1, p, keys), what each position
-    may attend to. half: float (rows, 1, 2, 1, keys), to which half of the ring a key belongs: 1 in [0] for the prefix
-    and the current lap, 1 in [1] for the lap before. runs: see `_runs`. pinned: whether any row has a prefix.
+    cos, sin: of the rotation, laid out for `x * cos + roll(x) * sin`. at: int64, lines of a layer's memory that this
+    micro-turn writes. mask: additive (rows, 1, p, keys), what each position may attend to. half: float (rows, 1, 2, 1,
+    keys), to which half of the ring a key belongs: 1 in [0] for the prefix and the current lap, 1 in [1] for the lap
+    before. runs: see `_runs`. pinned: whether any row has a prefix. words: int64 (rows, 48 + ring). stamp, used: (rows,
+    ring), which micro-turn lies where, and whether it is in the window.
     """
 
     p: int
@@ -125,47 +150,32 @@ class _Plan:
     half: Tensor
     runs: list[tuple[int, int, int]]
     pinned: bool
+    words: Tensor
+    stamp: Tensor
+    used: Tensor
 
 
-def _plan(
-    shape: Shape, state: State, inputs: StepInputs, place: Tensor, p: int, cos: Tensor, sin: Tensor, padded: int
-) -> _Plan:
-    slots, per_turn, heads = inputs.slots, shape.per_turn, shape.config.heads
-    rows, device = len(slots), inputs.slots.device
-    first = PREFIX_WORDS + place * per_turn + per_turn - p
-    lines = (slots[:, None] * heads + torch.arange(heads, device=device)) * shape.keys + first[:, None]
-    at = (lines[:, :, None] + torch.arange(p, device=device)).flatten()
-    turn_cos, turn_sin = torch.cat([cos, cos], -1)[:, None], torch.cat([-sin, sin], -1)[:, None]
-    if padded > rows:
-        turn_cos, turn_sin = (torch.cat([t, t[:1].expand(padded - rows, -1, -1, -1)]) for t in (turn_cos, turn_sin))
-    prefix = state["words"][slots, :PREFIX_WORDS] > 0
-    mask, half = _window(shape, state, inputs, place, p, prefix)
-    return _Plan(p, turn_cos, turn_sin, cos.shape[-1], at, mask, half, _runs(slots.tolist()), bool(prefix.any()))
-
-
-def _window(
-    shape: Shape, state: State, inputs: StepInputs, place: Tensor, p: int, prefix: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`mask` and `half` of a plan."""
-    slots, ring, per_turn = inputs.slots, shape.ring, shape.per_turn
-    rows, device = len(slots), inputs.slots.device
-    stamp = state["stamp"][slots]
-    gone = (stamp <= inputs.turns[:, None] - shape.config.window) | (stamp < 0)
-    each = gone[:, None, :, None].expand(rows, p, ring, per_turn)
+def _plan(arena: Arena, inputs: StepInputs, place: Tensor, p: int, cos: Tensor, sin: Tensor) -> _Plan:
+    shape, state, slots = arena.shape, arena.state, inputs.slots
+    per_turn = shape.per_turn
+    begin = PREFIX_WORDS + place * per_turn
+    lines = slots * (shape.config.heads * shape.keys) + begin + (per_turn - p)
+    at = (lines[:, None, None] + arena.heads + arena.within[:p]).flatten()
+    stamp, words = state["stamp"][slots], state["words"][slots]
+    gone = stamp <= (inputs.turns - shape.config.window).clamp_(min=-1)[:, None]
+    each = gone[:, :, None].expand(-1, -1, per_turn)
     if shape.glances:
-        blind = torch.zeros(per_turn, dtype=torch.bool, device=device)
-        blind[: shape.glances] = True
-        each = each | (~state["glanced"][slots][:, None, :, None] & blind)
-    hidden = torch.cat([~prefix[:, None].expand(rows, p, -1), each.flatten(2)], 2)
-    own = torch.ones(p, per_turn, dtype=torch.bool, device=device)
-    own[:, per_turn - p :] = torch.ones(p, p, dtype=torch.bool, device=device).triu(1)
-    columns = (PREFIX_WORDS + place * per_turn)[:, None, None] + torch.arange(per_turn, device=device)
-    hidden.scatter_(2, columns.expand(rows, p, -1), own.expand(rows, -1, -1))
-    mask = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, NOTHING)[:, None]
-    end = PREFIX_WORDS + (place + 1) * per_turn
-    now = torch.arange(shape.keys, device=device) < end[:, None]
-    half = torch.stack([now, ~now], 1).float()[:, None, :, None]
-    return mask, half
+        each = each | (~state["glanced"][slots][:, :, None] & arena.blind)
+    none = words[:, :PREFIX_WORDS] == 0
+    mask = torch.where(torch.cat([none, each.flatten(1)], 1), NOTHING, 0.0)[:, None].repeat(1, p, 1)
+    own = (begin[:, None] + arena.within)[:, None].expand(-1, p, -1)
+    mask.scatter_(2, own, arena.own[p].expand(len(slots), -1, -1))
+    now = (arena.columns < (begin + per_turn)[:, None]).float()
+    half = torch.stack([now, 1 - now], 1)[:, None, :, None]
+    turn = torch.cat([cos, cos], -1)[:, None], torch.cat([-sin, sin], -1)[:, None]
+    pinned = not bool(none.all())
+    runs = _runs(slots.tolist())
+    return _Plan(p, *turn, cos.shape[-1], at, mask[:, None], half, runs, pinned, words, stamp, ~gone)
 
 
 def _runs(slots: list[int]) -> list[tuple[int, int, int]]:
@@ -179,61 +189,57 @@ def _runs(slots: list[int]) -> list[tuple[int, int, int]]:
     return runs
 
 
-def _attend(plan: _Plan, turned: Tensor, plain: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention (rows, heads, positions, head width): rotated queries meet the ring, plain ones the prefix.
+def _attend(plan: _Plan, turned: Tensor, plain: Tensor, memory: Layer) -> Tensor:
+    """Attention (rows, heads, positions, head width): rotated queries meet the ring, plain ones ([0] of `plain`) the
+    prefix.
 
     Values are summed in two parts, the current lap of the ring and the lap before, added at the end: a whole scene can
     then be computed lap by lap and sum the same numbers in the same order.
     """
     rows, heads, p, size = turned.shape
-    if plan.pinned or p < 4:
-        queries = torch.stack([turned, plain], 2).view(rows * heads, 2 * p, size)
-        queries = queries if 2 * p >= 4 else queries.repeat(1, 2, 1)
+    again = -(-ROWS // (2 * p))  # times that a product of 2 x p rows must be repeated to have enough
+    if plan.pinned:
+        queries = torch.stack([turned, plain[0]], 2).view(rows * heads, 2 * p, size)
+        queries = queries if again == 1 else queries.repeat(1, again, 1)
     else:
-        queries = turned.reshape(rows * heads, p, size)
-    keys, values = keys.flatten(0, 1).transpose(1, 2), values.flatten(0, 1)
+        queries = turned.repeat(1, 1, -(-ROWS // p), 1).view(rows * heads, -1, size)
     out = []
     for slot, row, count in plan.runs:
-        lines, part = slice(slot * heads, (slot + count) * heads), slice(row * heads, (row + count) * heads)
-        both = torch.bmm(queries if count == rows else queries[part], keys[lines])
+        queried, mask, half = queries, plan.mask, plan.half
+        if count < rows:
+            queried = queries[row * heads : (row + count) * heads]
+            mask, half = (t[row : row + count] for t in (mask, half))
+        lines = slice(slot * heads, (slot + count) * heads)
+        both = torch.bmm(queried, memory.keys[lines])
         scores = both[:, :p]
         if plan.pinned:
             scores = torch.cat([both[:, p : 2 * p, :PREFIX_WORDS], scores[:, :, PREFIX_WORDS:]], 2)
-        mask, half = (plan.mask, plan.half) if count == rows else (t[row : row + count] for t in (plan.mask, plan.half))
         share = (scores.unflatten(0, (count, heads)) + mask).softmax(-1)
         halves = (share.unsqueeze(2) * half).view(count * heads, 2 * p, -1)
-        sums = torch.bmm(halves if 2 * p >= 4 else halves.repeat(1, 2, 1), values[lines])
+        sums = torch.bmm(halves if again == 1 else halves.repeat(1, again, 1), memory.values[lines])
         out.append(sums[:, :p] + sums[:, p : 2 * p])
     return (out[0] if len(out) == 1 else torch.cat(out)).view(rows, heads, p, size)
 
 
 def _read(
-    weights: Weights,
-    shape: Shape,
-    state: State,
-    inputs: StepInputs,
-    place: Tensor,
-    last: Tensor,
-    cos: Tensor,
+    weights: Weights, arena: Arena, inputs: StepInputs, plan: _Plan, place: Tensor, last: Tensor, cos: Tensor,
     sin: Tensor,
-) -> StepOutputs:
+) -> StepOutputs:  # fmt: skip
     """Outputs from the last positions (at least 4 rows, width), the words of the window and the prefix."""
-    model, slots, rows = weights.model, inputs.slots, len(inputs.slots)
+    model, shape, state = weights.model, arena.shape, arena.state
+    slots, rows, words, used = inputs.slots, len(inputs.slots), plan.words, plan.used
     size = cos.shape[-1] * 2
     leave = F.linear(last, weights.leave, weights.leave_bias)[:rows]
     state["copy_keys"][slots, PREFIX_WORDS + place] = rotate(leave[:, :size], cos, sin)
     state["recall"][slots, PREFIX_WORDS + place] = leave[:, size:]
-    words = state["words"][slots]
     before = state["last"][slots]
     just = words.gather(1, (PREFIX_WORDS + before.clamp(min=0) % shape.ring)[:, None])
     just = just * ((before >= 0) & (inputs.turns - before == 1))[:, None]
-    stamp = state["stamp"][slots]
-    used = (stamp > inputs.turns[:, None] - shape.config.window) & (stamp >= 0)
     heard = F.linear(last, weights.heard)[:rows]
     found = torch.zeros(len(last), leave.shape[1] - size, device=last.device)
     if bool((just > 1).any()):
         same = (just > 1) & (just == words)
-        same[:, PREFIX_WORDS:] &= used & (stamp != before[:, None])
+        same[:, PREFIX_WORDS:] &= used & (plan.stamp != before[:, None])
         found = _recollect(state, slots, same, place, found)
     now = weights.recall(last, found)
     decision = F.linear(now, model.decision.weight, model.decision.bias)[:rows]
