@@ -7,6 +7,7 @@ keeps a counting reminder, as nano does. Everything behind it is what users run.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -44,7 +45,7 @@ def record(path: Path, says: list[tuple[float, str]], tail_s: float) -> list[tup
     from interplay.training.espeak import engine as espeak
 
     words: list[tuple[float, float, str]] = []
-    sound = np.zeros(int((says[-1][0] + 8.0) * RATE), np.float32)
+    sound = np.zeros(int((says[-1][0] + 8.0 + tail_s) * RATE), np.float32)
     for start, text in says:
         audio, ends = espeak().speak(text, agent_voices()[0])
         at = int(start * RATE)
@@ -81,6 +82,49 @@ async def run(
     return Talk(ears, room, surface, timeline)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Scene:
+    """asked: the second at which each question that goes to the background ends."""
+
+    source: Path
+    docs: str
+    words: list[tuple[float, float, str]]
+    asked: list[float]
+
+
+def scene(folder: Path, *, slow: bool) -> Scene:
+    """The recording of the scripted session and the documents it asks about. slow: for a background that takes its
+    time: the last question is the one it will still be busy with, and the recording goes on however long that is."""
+    docs = folder / "docs"
+    docs.mkdir()
+    (docs / "club.md").write_text("The garden club was founded by Maria Keller in 1987. It meets on Tuesdays.\n")
+    fact, promise = "who founded the garden club", "remind me tomorrow to call the bank"
+    says = [
+        (0.5, "my name is ada"),
+        (3.0, "what is seventeen times twenty three"),
+        (5.8, "no wait what is seventeen times twenty four"),
+        *([(12.7, promise), (17.0, fact)] if slow else [(14.7, fact), (22.0, promise)]),
+    ]
+    source = folder / "in.wav"
+    words = record(source, says, 400.0 if slow else 3.0)
+    asked = [(start, text) for start, text in says if text.split()[0] not in ("my", "remind")]
+    ends = [[e for s, e, _ in words if s >= start][len(text.split()) - 1] for start, text in asked]
+    return Scene(source, str(docs), words, ends)
+
+
+def on_time(talk: Talk, scene: Scene, *, least: int) -> list[float]:
+    """What the foreground owes whatever is worked on: every question acknowledged within 0.4 s of its last sound (none
+    ends where a reminder is due: that would go first), and each reminder on time within one micro-turn.
+
+    Returns the seconds of the reminders."""
+    remarks = [r["t"] for r in talk.records("agent", "said") if r.get("of") == "now"]
+    for end in scene.asked:
+        assert any(end < t <= end + 0.4 for t in remarks), (end, remarks)
+    ticks = talk.said_at("tick")
+    assert len(ticks) >= least and all(abs(t - 2.0 * (k + 1)) <= 0.2 for k, t in enumerate(ticks)), ticks
+    return ticks
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 async def test_a_session_with_reminders_work_and_memory(engine: HibariEngine, tmp_path: Path, kind: str) -> None:
     pytest.importorskip("sqlalchemy")
@@ -90,25 +134,15 @@ async def test_a_session_with_reminders_work_and_memory(engine: HibariEngine, tm
     from interplay.session.agent import live_agent
     from tests.stores import new_url
 
-    docs = tmp_path / "docs"
-    docs.mkdir()
-    (docs / "club.md").write_text("The garden club was founded by Maria Keller in 1987. It meets on Tuesdays.\n")
-    says = [
-        (0.5, "my name is ada"),
-        (3.0, "what is seventeen times twenty three"),
-        (5.8, "no wait what is seventeen times twenty four"),
-        (14.7, "who founded the garden club"),
-        (22.0, "remind me tomorrow to call the bank"),
-    ]
-    words = record(tmp_path / "in.wav", says, 3.0)
-    ears = Ears(words, every=("tick", 2.0, 2.0))
+    told = scene(tmp_path, slow=False)
+    ears = Ears(told.words, every=("tick", 2.0, 2.0))
     async with new_url(kind, tmp_path) as url, await AgentStore.open(url) as store:
         await store.create(AgentSpec("keeper", models=ModelSlots(background="embedded")))
         with Timeline(tmp_path / "one.jsonl") as timeline:
-            async with live_agent(store, "keeper", documents=str(docs), env=QUIET, now=NIGHT) as live:
+            async with live_agent(store, "keeper", documents=told.docs, env=QUIET, now=NIGHT) as live:
                 assert live.visit is not None and live.room is not None
                 live.visit.follow(timeline)
-                talk = await run(tmp_path / "in.wav", ears, engine, live.room, tmp_path / "out.wav", timeline)
+                talk = await run(told.source, ears, engine, live.room, tmp_path / "out.wav", timeline)
 
         # one question was superseded, both results were spoken, and nothing else
         assert talk.states() == {"d1": "superseded", "d2": "delivered", "d3": "delivered"}
@@ -120,18 +154,7 @@ async def test_a_session_with_reminders_work_and_memory(engine: HibariEngine, tm
         assert of["d2"] == "Seventeen times twenty four is 408." and "Maria Keller in 1987." in of["d3"]
         assert "391" not in talk.said()
 
-        # each question was acknowledged within 0.4 s of its last sound (none of them ends where a reminder is due:
-        # that would go first)
-        said = talk.records("agent", "said")
-        for start, text in (says[1], says[2], says[3]):
-            end = [e for s, e, _ in words if s >= start][len(text.split()) - 1]
-            first = next(r["t"] for r in said if r["t"] > end and r.get("of") == "now")
-            assert first - end <= 0.4, (text, first - end)
-
-        # the reminders were on time within one micro-turn, while all of that went on
-        ticks = talk.said_at("tick")
-        assert len(ticks) >= 12
-        assert all(abs(t - 2.0 * (k + 1)) <= 0.2 for k, t in enumerate(ticks)), ticks
+        ticks = on_time(talk, told, least=12)
 
         # and they are audible in the file at the time the timeline says
         sound, rate = sf.read(tmp_path / "out.wav", dtype="float32")
@@ -224,27 +247,17 @@ async def test_the_same_session_with_a_real_model_behind_a_real_server(engine: H
     from interplay.session.agent import live_agent
     from tests.local_server import local_server
 
-    docs = tmp_path / "docs"
-    docs.mkdir()
-    (docs / "club.md").write_text("The garden club was founded by Maria Keller in 1987. It meets on Tuesdays.\n")
-    says = [
-        (0.5, "my name is ada"),
-        (3.0, "what is seventeen times twenty three"),
-        (5.8, "no wait what is seventeen times twenty four"),
-        (12.7, "remind me tomorrow to call the bank"),
-        (17.0, "who founded the garden club"),
-    ]
-    words = record(tmp_path / "in.wav", says, 400.0)  # however slow the machine is
-    ears = Ears(words, every=("tick", 2.0, 2.0))
+    told = scene(tmp_path, slow=True)
+    ears = Ears(told.words, every=("tick", 2.0, 2.0))
     async with local_server() as url, await AgentStore.open(str(tmp_path / "store.db")) as store:
         env = {**QUIET, "INTERPLAY_BACKGROUND_URL": url}
         await store.create(AgentSpec("keeper"))
         with Timeline() as timeline:
-            async with live_agent(store, "keeper", documents=str(docs), env=env, now=NIGHT) as live:
+            async with live_agent(store, "keeper", documents=told.docs, env=env, now=NIGHT) as live:
                 assert live.visit is not None and live.room is not None
                 room = live.room
                 live.visit.follow(timeline)
-                surface = FileSurface(tmp_path / "in.wav", None)
+                surface = FileSurface(told.source, None)
                 session = Session(
                     ears, HibariVoice(engine, sync=True), surface, SimulatedClock(), timeline, background=room
                 )
@@ -261,11 +274,7 @@ async def test_the_same_session_with_a_real_model_behind_a_real_server(engine: H
         for id in ("d2", "d3"):
             assert [r for r in said if r.get("of") == id], "its answer was heard"
         assert not [r for r in said if r.get("of") == "d1"]
-        for start, text in (says[1], says[2], says[4]):
-            end = [e for s, e, _ in words if s >= start][len(text.split()) - 1]
-            assert any(end < r["t"] <= end + 0.4 for r in said if r.get("of") == "now"), text
-        ticks = talk.said_at("tick")
-        assert len(ticks) >= 10 and all(abs(t - 2.0 * (k + 1)) <= 0.2 for k, t in enumerate(ticks)), ticks
+        on_time(talk, told, least=10)
         async with live_agent(store, "keeper", env=QUIET, now=NIGHT + timedelta(days=1)) as live:
             known = " ".join(live.foreground["prefix"])
     assert "name is ada" in known and "call the bank" in known
