@@ -222,6 +222,22 @@ async def test_bills_replace_what_we_counted(tmp_path: Path) -> None:
         await book.close()
 
 
+async def test_a_guess_that_no_bill_knows_was_never_spent(tmp_path: Path) -> None:
+    book = await Book.open(str(tmp_path / "l.sqlite"))
+    try:
+        for status, told in (("cancelled", False), ("error", False), ("cancelled", True), ("ok", False)):
+            entry = await book.begin(ADA, route="voice", provider="openai", model="gpt-5-mini", kind="chat")
+            entry.usage(Usage(input_tokens=1_000_000), estimated=True)
+            if told:
+                entry.reported(Usage(input_tokens=1_000_000))
+            await entry.end(status)  # type: ignore[arg-type]
+        done = await book.writer.ask(lambda d: reconcile(d, "openai", 0, 1e12, []))
+        assert done.unbilled == 4
+        assert await book.spent("all", "", 0) == pico("0.50")  # what the provider reported, and what ended well
+    finally:
+        await book.close()
+
+
 async def test_the_ledger_against_the_truth(tmp_path: Path) -> None:
     found = await truth.measure(60, seed=3, every=60, folder=tmp_path)
     check_truth(found)

@@ -18,7 +18,7 @@ from interplay.gateway.contract import Ask, Caller, Denied, Usage
 from interplay.gateway.ledger import Book
 from interplay.gateway.ledger.store import Database
 from interplay.gateway.policy import Gate, Look, Refused
-from interplay.gateway.policy.audit import audit_folder, audit_key, verify
+from interplay.gateway.policy.audit import _mac, audit_anchor, audit_folder, audit_key, verify
 from interplay.gateway.policy.config import Budget, KeySection, Limits, problems
 from interplay.gateway.policy.redact import KINDS, Redaction, Redactor
 from interplay.gateway.prices import pico
@@ -294,6 +294,29 @@ async def test_the_audit_log_cannot_be_rewritten_silently(book: Book, tmp_path: 
         with sqlite3.connect(copy) as target:
             target.execute(attack)
         assert not verify(Database(str(copy)), key).ok, name
+    # The whole log gone, or put back as it was: the head that is noted beside the key has seen more.
+    gate.audit.seal()
+    anchor = audit_anchor(book.url)
+    assert anchor.head == intact.head and anchor.path.stat().st_mode & 0o077 == 0
+    attacks = {"empty": ["DELETE FROM audit"], "back": [
+        "DELETE FROM audit WHERE seq > 3", "UPDATE audit SET data = '3', mac = '{mac}' WHERE seq = 0",
+    ]}  # fmt: skip
+    for name, attack in attacks.items():
+        copy = tmp_path / f"{name}.sqlite"
+        with sqlite3.connect(book.url) as source, sqlite3.connect(copy) as target:
+            source.backup(target)
+            earlier = source.execute("SELECT mac FROM audit WHERE seq = 3").fetchone()[0]
+        with sqlite3.connect(copy) as target:
+            for sql in attack:
+                target.execute(sql.format(mac=_mac(key, earlier, 3, 0.0, "head", "")))
+        database = Database(str(copy))
+        assert verify(database, key).ok and not verify(database, key, anchor.head).ok, name
+        anchor.path.with_name(f"{copy.name}.audit-head").write_text(anchor.head)
+        code, text = await asyncio.to_thread(cli, "audit", "verify", "--ledger", str(copy))
+        assert code == 1 and "NOT INTACT" in text
+        # ... and what is written from then on does not hide it.
+        code, _ = await asyncio.to_thread(cli, "keys", "create", "later", "--ledger", str(copy))
+        assert code == 0 and not verify(database, key).ok
     # Who has the key as well can cut and reseal; a head that was noted elsewhere still shows it.
     assert verify(Database(book.url), key, intact.head).ok
     assert not verify(Database(book.url), key, f"9:{'0' * 64}").ok

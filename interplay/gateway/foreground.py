@@ -154,6 +154,7 @@ class Account:
                 self._uses, now = self._open.gate.uses, self._open
                 self._open = None
                 await now.book.close()
+                now.gate.audit.seal()
 
     async def _begin(self) -> OpenAccount:
         from interplay.gateway.config import default_config, load

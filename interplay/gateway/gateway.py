@@ -51,6 +51,7 @@ class Gateway:
         self._direct: dict[str, Route] = {}
         self._watching: asyncio.Task[None] | None = None
         self._closers: list[Callable[[], Any]] = []
+        self._sealed: Callable[[], None] = lambda: None
 
     @classmethod
     async def open(cls, path: str | Path | None = None, *, watch: bool = True) -> Gateway:
@@ -73,6 +74,7 @@ class Gateway:
             raise
         gateway = cls(config, gate, book, prices, path=path)
         gateway._closers.append(book.close)
+        gateway._sealed = gate.audit.seal
         gateway._doubt(config)
         if path is not None and watch:
             gateway._watching = asyncio.create_task(gateway._watch(check, seen), name="gateway config")
@@ -100,6 +102,7 @@ class Gateway:
         await self.upstream.close()
         for closer in self._closers:
             await closer()
+        self._sealed()
 
     def route(self, name: str) -> Route:
         """A route by name, or one made for a single model. Raises BadInput with the nearest names."""

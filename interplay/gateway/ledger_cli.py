@@ -192,10 +192,10 @@ def audit_verify(
     ledger: LedgerUrl = None,
 ) -> None:
     """Check every record of the audit log. Exit code 1 if one was changed, removed or put in."""
-    from interplay.gateway.policy.audit import verify
+    from interplay.gateway.policy.audit import audit_anchor, verify
 
-    key = _audit_key(ledger)
-    verdict = _read(ledger, lambda database: verify(database, key, expect))
+    key, anchor = _audit_key(ledger), audit_anchor(_url(ledger))
+    verdict = _read(ledger, lambda database: verify(database, key, expect, anchor.head))
     if not verdict.ok:
         typer.echo(f"NOT INTACT: {verdict.why}; {verdict.records} records before it are intact")
         raise typer.Exit(1)
@@ -306,15 +306,18 @@ def _with_keys(ledger: str | None, audit: str | None, run: Callable[[Any], Any],
 
 def _with_writer(ledger: str | None, audit: str | None, work: Callable[[Any], Any], **data: Any) -> Any:
     from interplay.gateway.ledger.writer import Writer
-    from interplay.gateway.policy.audit import Audit
+    from interplay.gateway.policy.audit import audit_of
 
     async def run() -> Any:
         writer = Writer(_url(ledger))
         await writer.open()
         try:
+            log = audit_of(writer) if audit else None
             answer = await work(writer)
-            if audit:
-                Audit(writer, _audit_key(ledger)).record(audit, by="command line", **data)
+            if log is not None and audit is not None:
+                log.record(audit, by="command line", **data)
+                await writer.ask(lambda database: None)
+                log.seal()
             return answer
         finally:
             await writer.close()

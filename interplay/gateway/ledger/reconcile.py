@@ -26,7 +26,7 @@ class BillLine:
 class Reconciled:
     """Counts and picodollars. unknown: lines of the bill that no entry matches: spent, and not by this ledger.
 
-    unbilled: entries in the period that the bill does not know; those that a crash cut off are now counted as 0.
+    unbilled: entries in the period that the bill does not know; those whose cost was our guess are now counted as 0.
     """
 
     matched: int
@@ -64,10 +64,11 @@ def reconcile(database: Database, provider: str, since: float, until: float, bil
     """Take a provider's bill for entries begun in [since, until) as what they cost. Run inside a write transaction.
 
     What we had recorded stays in `cost_pico`; `billed_pico` is what reports and budgets use from now on. An entry that
-    a crash cut off and that the bill does not know never reached the provider, and is billed as 0.
+    a crash, a hang-up or a fault cut off, of which the provider reported nothing and which its bill does not know,
+    never reached it, and is billed as 0.
     """
     rows = database.query(
-        "SELECT id, provider_id, cost_pico, recovered FROM entries "
+        "SELECT id, provider_id, cost_pico, recovered, estimated, status FROM entries "
         "WHERE provider = ? AND started >= ? AND started < ? AND status <> 'open'",
         (provider, since, until),
     )
@@ -83,7 +84,7 @@ def reconcile(database: Database, provider: str, since: float, until: float, bil
             charged[row[0]] = charged.get(row[0], 0) + line.cost_pico
     left = {row[0]: row for row in rows if row[0] not in charged}
     matched = len(charged)
-    never = {entry: 0 for entry, row in left.items() if row[3]}
+    never = {entry: 0 for entry, row in left.items() if row[3] or (row[4] and row[5] != "ok")}
     costs = {row[0]: int(row[2]) for row in rows}
     database.executemany(
         "UPDATE entries SET billed_pico = ? WHERE id = ?",

@@ -66,9 +66,9 @@ class Writer:
         """Write one entry's row; `done` is called on the event loop when it is committed."""
         self._note(_Row(values, done))
 
-    def post(self, run: Callable[[Database], Any]) -> None:
-        """Do something in a transaction, some time soon, without anybody waiting for it."""
-        self._note(_Job(run, None))
+    def post(self, run: Callable[[Database], Any], then: Callable[[Any], None] | None = None) -> None:
+        """Do something in a transaction, some time soon, without anybody waiting for it. then: as in `ask`."""
+        self._note(_Job(run, None, then))
 
     async def ask(self, run: Callable[[Database], T], then: Callable[[T], None] | None = None) -> T:
         """Do something in a transaction, after everything handed over before, and return what it returns.

@@ -13,7 +13,7 @@ from typing import Any
 from interplay.gateway.contract import Ask, Caller, Denied, LogLevel
 from interplay.gateway.ledger.book import Book
 from interplay.gateway.ledger.entry import LiveEntry, short
-from interplay.gateway.policy.audit import Audit, audit_folder, audit_key
+from interplay.gateway.policy.audit import Audit, audit_of
 from interplay.gateway.policy.config import Budget, Limits, Sections, parse
 from interplay.gateway.policy.grant import Admitted
 from interplay.gateway.policy.guardrails import Guard, build
@@ -51,7 +51,7 @@ class Gate:
     @classmethod
     async def open(cls, book: Book, sections: Mapping[str, Any] | None = None, audit: Audit | None = None) -> Gate:
         """A policy from the sections of a config file, with the book's audit log. Raises BadInput or Missing."""
-        audit = audit or Audit(book.writer, audit_key(audit_folder(book.url)))
+        audit = audit or audit_of(book.writer)
         gate = cls(book, audit, parse(sections or {}))
         audit.record("opened", recovered_entries=book.recovered, price_table=book.prices.table)
         return gate
