@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from interplay.background.package import ContextPackage
@@ -87,7 +88,12 @@ class Work(Protocol):
 
 
 class Toolset(Protocol):
-    """The tools a session may use. There is no way to add one or to widen what one may do while it runs."""
+    """The tools a session may use. There is no way to add one or to widen what one may do while it runs.
+
+    unavailable: name -> why, of tools that the session was to have and does without.
+    """
+
+    unavailable: Mapping[str, str]
 
     def offers(self) -> tuple[ToolOffer, ...]: ...
 
@@ -113,6 +119,8 @@ class Background(Protocol):
 
 class NoTools:
     """A session without tools."""
+
+    unavailable: Mapping[str, str] = MappingProxyType({})
 
     def offers(self) -> tuple[ToolOffer, ...]:
         return ()

@@ -34,7 +34,8 @@ class Delegation:
     id: unique in its session. asked_s: session second of the question. waiting: pieces that are to be spoken and were
     not yet handed to the voice. context: pieces that came as silent context. said: the words of it that became audible.
     progress: the newest thing the work said about itself. finished: the work is over, whatever became of its result.
-    asking: the question the work has put to the person and waits to have answered. meant: the question as a second
+    asking: the question the work wants to have answered. put_s: session second at which the person had heard that
+    question to its end, None before: nothing said earlier can be the answer. meant: the question as a second
     recogniser understood it, or "".
     """
 
@@ -48,6 +49,7 @@ class Delegation:
     results: int = 0
     progress: str = ""
     asking: str = ""
+    put_s: float | None = None
     finished: bool = False
     finished_s: float | None = None
     unsaid: str = ""

@@ -69,6 +69,7 @@ class BackgroundRoom:
         self.ears = Ears(recogniser) if recogniser is not None and not background.abilities.audio else None
         self.hear_s = hear_s
         self.max_running = max_running
+        self.tainted = False  # something that others wrote came into the conversation: see `ToolBox` for what follows
         self.delegations: dict[str, Delegation] = {}
         self._running: dict[str, Running] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,6 +82,8 @@ class BackgroundRoom:
     def open(self, timeline: Timeline, now: Callable[[], float]) -> None:
         """Begin a session. now: session seconds."""
         self._timeline, self._now = timeline, now
+        for name, why in self.tools.unavailable.items():
+            self.note("tool", "unavailable", name=name, text=why)
 
     @property
     def takes_sound(self) -> bool:
@@ -99,8 +102,12 @@ class BackgroundRoom:
 
     @property
     def asking(self) -> Delegation | None:
-        """The newest delegation that waits for an answer of the person."""
-        return next((d for d in reversed(self.delegations.values()) if d.working and d.asking), None)
+        """Whom an answer of the person belongs to: of those that ask, the one whose question was heard last.
+
+        One whose question nobody has heard yet is not among them: a yes to something else is not a yes to it.
+        """
+        put = [d for d in self.delegations.values() if d.working and d.asking and d.put_s is not None]
+        return max(put, key=lambda d: d.put_s or 0.0, default=None)
 
     def at(self, turn: int) -> list[Report]:
         """Session time has come to micro-turn `turn`. Returns what came in since the last call, in order."""
@@ -152,6 +159,12 @@ class BackgroundRoom:
                 told.append(id)
                 self.note("background", "steered", id=id, text=text)
         return told
+
+    def put(self, id: str) -> None:
+        """The person has heard the question of this delegation to its end."""
+        running = self._running.get(id)
+        if running is not None and running.delegation.asking:
+            running.put()
 
     def answer(self, text: str) -> bool:
         """The person's answer to what a task asked. False if none is asking."""
@@ -240,6 +253,8 @@ class BackgroundRoom:
         if not text or not delegation.live:
             return
         delegation.results += 1
+        running = self._running.get(delegation.id)
+        self.tainted |= running is not None and running.tainted
         self.note("background", "result", id=delegation.id, text=text, part=delegation.results, use=kind)
         if kind == "context":
             delegation.context.append(text)

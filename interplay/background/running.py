@@ -15,7 +15,8 @@ from interplay.background.package import ContextPackage
 if TYPE_CHECKING:
     from interplay.background.room import BackgroundRoom
 
-ASK_S = 30.0  # session seconds that a person has for an answer
+ASK_S = 30.0  # session seconds that a person has for an answer once they have heard the question
+UNHEARD_S = 120.0  # and so long it may wait to be put to them
 MAX_HEARD = 50
 
 
@@ -24,7 +25,8 @@ class Running:
 
     def __init__(self, delegation: Delegation, package: ContextPackage, room: BackgroundRoom) -> None:
         self.delegation, self.package, self.id = delegation, package, delegation.id
-        self.tainted = False
+        # What was read to this person before is part of the conversation it gets, and so is what a camera shows.
+        self.tainted = room.tainted or bool(package.frames)
         self.task: asyncio.Task[None] | None = None
         self._room = room
         self._heard: deque[str] = deque(maxlen=MAX_HEARD)
@@ -32,6 +34,7 @@ class Running:
         self._listening = False
         self._timers: list[tuple[float, asyncio.Future[None]]] = []
         self._answer: asyncio.Future[str] | None = None
+        self._late: asyncio.Future[None] | None = None
         self._asking = asyncio.Lock()
         self._resting = asyncio.Event()
         self._parked = 0
@@ -47,6 +50,7 @@ class Running:
         text = " ".join(text.split())[:300]
         if text and self.delegation.live:
             self.delegation.progress = text
+            self._room.tainted |= self.tainted  # it may be told to the person, and then stands in the transcript
             self._room.note("background", "progress", id=self.id, text=text)
             if aloud:
                 self._room.report("aloud", self.delegation, text)
@@ -71,9 +75,10 @@ class Running:
         async with self._asking:  # one question at a time
             loop = asyncio.get_running_loop()
             self._answer = loop.create_future()
-            late: asyncio.Future[None] = loop.create_future()
-            self._timers.append((self._room.now() + ASK_S, late))
-            self.delegation.asking = question
+            self._late = late = loop.create_future()
+            self._timers.append((self._room.now() + UNHEARD_S, late))
+            self.delegation.asking, self.delegation.put_s = question, None
+            self._room.tainted |= self.tainted
             self._room.note("background", "asked", id=self.id, text=question)
             self._room.report("ask", self.delegation, question)
             try:
@@ -81,7 +86,7 @@ class Running:
                     await asyncio.wait([self._answer, late], return_when=asyncio.FIRST_COMPLETED)
                 return self._answer.result() if self._answer.done() else ""
             finally:
-                self._answer, self.delegation.asking = None, ""
+                self._answer, self._late, self.delegation.asking, self.delegation.put_s = None, None, "", None
                 self._timers = [timer for timer in self._timers if timer[1] is not late]
 
     async def sleep(self, seconds: float) -> None:
@@ -109,6 +114,11 @@ class Running:
         self._news.set()
         if self._listening:
             self._resting.clear()
+
+    def put(self) -> None:
+        """The person has heard what is asked: from now on there is time to answer."""
+        now = self.delegation.put_s = self._room.now()
+        self._timers = [(now + ASK_S if future is self._late else at, future) for at, future in self._timers]
 
     def answer(self, text: str) -> None:
         if self._answer is not None and not self._answer.done():

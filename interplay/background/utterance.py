@@ -51,6 +51,7 @@ _STOP = re.compile(
 )
 _RESUME = re.compile(_LEAD + r"(?:go on|continue|keep going|carry on|please go on|tell me the rest)(?: please)?$")
 _YES = re.compile(r"(?:yes|yeah|yep|sure|okay|ok|go ahead|do it|please do|of course|that's fine|fine|allowed)\b")
+_BUT = re.compile(r"\b(?:no|nope|not|never|wait|stop|cancel|but|instead|actually|hold on|except|unless|\w+n't)\b")
 _NO = re.compile(r"(?:no|nope|don't|do not|rather not|better not|please don't|never)\b")
 _ASK = re.compile(
     r"(?:(?:no|nope|wait|sorry|actually|instead|i mean|i meant)\s+)*"
@@ -125,11 +126,14 @@ def classify(text: str) -> Kind:
 
 
 def says_yes(text: str) -> bool | None:
-    """True for a yes, False for a no, None if it is neither."""
+    """True for a yes, False for a no, None if it is neither. "Okay, no, don't" begins like a yes and is a no; what goes
+    on to a condition or to a question of its own is not a yes either."""
     words = normal(text)
     if _NO.match(words) or _WITHDRAW.match(words):
         return False
-    return True if _YES.match(words) else None
+    if not _YES.match(words) or is_question(words):
+        return None
+    return not _BUT.search(words)
 
 
 def sentences(text: str) -> list[str]:

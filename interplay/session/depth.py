@@ -123,6 +123,9 @@ class Depth:
                 self.room.delegations[owner].said.append(word)
                 self._spoken.append(word)
         for owner in finished:
+            id, _, what = owner.partition(":")
+            if what == "ask":
+                self.room.put(id)
             delegation = self.room.delegations.get(owner)
             if delegation is not None:
                 self._settle(delegation)
@@ -313,10 +316,16 @@ class Depth:
         """Read what waits longest: first what a task asks, then a result."""
         if self.mouth is None:
             return
-        if self._asides:
-            owner, text, _ = self._asides.pop(0)
-            self.mouth.read(owner, text)
-            return
+        for aside in list(self._asides):
+            owner, text, _ = aside
+            id, _, what = owner.partition(":")
+            open_ = self.room.delegations[id].asking == text if what == "ask" else True
+            if open_ and what == "ask" and self.room.asking is not None:
+                continue  # one question at a time: a yes is a yes to that one
+            self._asides.remove(aside)
+            if open_:  # otherwise nobody waits for the answer any more
+                self.mouth.read(owner, text)
+                return
         for id in sorted(self._came, key=lambda id: self._came[id]):
             delegation = self.room.delegations[id]
             text = " ".join(delegation.waiting)
@@ -364,6 +373,11 @@ class Depth:
         for owner in self.mouth.reading:
             unsaid = self.mouth.stop(owner).get(owner, [])
             self._words_cut += unsaid
+            id, _, what = owner.partition(":")
+            if what == "ask" and not unsaid:
+                self.room.put(id)  # its last word had begun
+            elif what == "ask" and reason == "interrupted" and self.room.delegations[id].asking:
+                self._asides.append((owner, self.room.delegations[id].asking, self._now))  # half a question is none
             if owner in self.room.delegations and not unsaid:
                 self._settle(self.room.delegations[owner])  # its last word had begun: it was said
             elif owner in self.room.delegations:
@@ -395,4 +409,8 @@ class Depth:
             delegation.waiting.clear()
             del self._came[id]
             self._settle(delegation)
+        for owner, *_ in self._asides:
+            id, _, what = owner.partition(":")
+            if what == "ask":
+                self.room.put(id)
         self._asides.clear()

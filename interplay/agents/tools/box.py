@@ -22,7 +22,8 @@ class ToolBox:
     """The tools of one session, fixed when it is made: tools and policy are values, there is no way to add to them.
 
     A tool whose scopes are not granted is not offered, and calling it by name is refused in the same words as a tool
-    that does not exist. close: called once at the end, for example to end MCP servers.
+    that does not exist. close: called once at the end, for example to end MCP servers. unavailable: name -> why, of
+    tools that the session was to have and does without.
     """
 
     def __init__(
@@ -31,8 +32,10 @@ class ToolBox:
         policy: Policy | None = None,
         *,
         close: Callable[[], Awaitable[None]] | None = None,
+        unavailable: Mapping[str, str] | None = None,
     ) -> None:
         self._policy = policy or Policy()
+        self.unavailable = dict(unavailable or {})
         offered: dict[str, Tool] = {}
         for tool in tools:
             if tool.name in offered:
@@ -62,8 +65,6 @@ class ToolBox:
         except asyncio.CancelledError:
             work.note("tool", "cancelled", id=id, name=str(name)[:64])
             raise
-        if answer.untrusted:
-            work.tainted = True
         work.note("tool", "result", id=id, name=str(name)[:64], ok=answer.ok, text=_short(answer.text, 300))
         return answer
 
@@ -95,6 +96,8 @@ class ToolBox:
 
     async def _run(self, tool: Tool, given: Mapping[str, Any], work: Work) -> ToolAnswer:
         spoken = tool.name.replace("_", " ")
+        # From now on, not from its answer on: its progress and its questions are in the words of others as well.
+        work.tainted |= tool.untrusted
         try:
             async with self._slots, asyncio.timeout(tool.timeout_s):
                 result = await tool.run(given, Call(work))

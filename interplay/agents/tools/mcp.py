@@ -13,7 +13,7 @@ from typing import Any
 from interplay.agents.tools.tool import NAME, Call, Tool, ToolError
 from interplay.core.types import InterplayError, Missing
 
-CONNECT_S = 60.0  # a server on stdio may have to be fetched first
+CONNECT_S = 30.0  # a server on stdio may have to be fetched first
 CALL_S = 30.0
 MAX_TOOLS = 64
 MAX_DESCRIPTION = 1_000
@@ -24,8 +24,10 @@ class McpServer:
 
     name: put before the names of its tools. command: argv of a server on stdio; env: names of the variables of this
     process that it is given, beside the few every program needs. url: of a server over streamable HTTP; token: sent as
-    a bearer token. scopes: what its tools are taken to touch. One task owns the connection, as the protocol's library
-    wants it; calls go to it from anywhere.
+    a bearer token. One task owns the connection, as the protocol's library wants it; calls go to it from anywhere.
+
+    Each tool needs the scope NAME.read.TOOL if the server says that it only reads, otherwise NAME.write.TOOL: grants of
+    `files`, `files.read` and `files.write.move_file` are all of them, those that only read, and one.
     """
 
     def __init__(
@@ -36,10 +38,9 @@ class McpServer:
         url: str = "",
         env: Sequence[str] = (),
         token: str = "",
-        scopes: Sequence[str] = (),
         timeout_s: float = CALL_S,
     ) -> None:
-        self.name, self.scopes, self.timeout_s = name, frozenset(scopes), timeout_s
+        self.name, self.timeout_s = name, timeout_s
         self._command, self._url, self._env, self._token = tuple(command), url, tuple(env), token
         self._client: Any = None
         self._done = asyncio.Event()
@@ -115,12 +116,13 @@ class McpServer:
         async def run(arguments: Mapping[str, Any], call: Call) -> str:
             return await self._call(entry.name, arguments, call)
 
+        full = self._named(entry.name)
         return Tool(
-            self._named(entry.name),
+            full,
             (entry.description or "")[:MAX_DESCRIPTION],
             schema,
             run,
-            self.scopes,
+            frozenset([f"{self.name}.{'read' if reads else 'write'}.{full.removeprefix(self.name + '_')}"]),
             # A server's word that it only reads is not proof, but one that does not say so is taken to write.
             writes=not reads,
             untrusted=True,

@@ -11,7 +11,7 @@ from interplay.agents.tools.tool import Tool
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """An immutable grant.
+    """An immutable grant. A scope covers itself and what lies below it: `files` covers `files.read`.
 
     scopes: what every tool of the session may touch. grants: what one tool may touch, by its name; a tool that is named
     there has that and nothing else, whatever `scopes` and the grants of other tools say. approve: names of tools that
@@ -40,7 +40,8 @@ class Policy:
 
     def allows(self, tool: Tool) -> bool:
         """Every scope the tool needs was granted to it. A tool that names none needs none."""
-        return tool.scopes <= self.grants.get(tool.name, self.scopes)
+        granted = self.grants.get(tool.name, self.scopes)
+        return all(any(need == scope or need.startswith(f"{scope}.") for scope in granted) for need in tool.scopes)
 
     def needs_yes(self, tool: Tool, *, tainted: bool) -> bool:
         """Whether a person has to agree to this call first."""
