@@ -191,7 +191,7 @@ async def _run(
             stack.push_async_callback(desk.close)
             visit = await stack.enter_async_context(desk.attend(record, "file"))
             options = SessionOptions(seed, visit.options if visit else {}, tracing)
-        room = await room_of(visit, delegates=mind.capabilities.delegates)
+        room = await room_of(visit, mind.capabilities)
         task = progress.add_task(surface.info.path.name, total=surface.turns_estimate)
 
         def on_turn(view: TurnView) -> None:

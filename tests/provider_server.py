@@ -57,10 +57,12 @@ class ProviderServer:
                 try:
                     async with asyncio.timeout(part):
                         await reader.read(1)
-                    self.closed.append(time.monotonic())
-                    raise ConnectionError("closed by the client")
                 except TimeoutError:
                     continue
+                except ConnectionError:
+                    pass  # with something of ours unread
+                self.closed.append(time.monotonic())
+                raise ConnectionError("closed by the client")
             if part is None:
                 raise ConnectionError("hung up")
             delta: dict[str, Any] = {"role": "assistant"}
@@ -82,4 +84,8 @@ class ProviderServer:
         event |= {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "loopback-1"}
         data = f"data: {json.dumps(event)}\n\n".encode()
         writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-        await writer.drain()
+        try:
+            await writer.drain()
+        except ConnectionError:
+            self.closed.append(time.monotonic())
+            raise

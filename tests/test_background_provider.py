@@ -17,7 +17,7 @@ from interplay.agents.tools import Policy, ToolBox, tool
 from interplay.background import BackgroundRoom, ContextPackage, State
 from interplay.background.choose import choose, compatible, decide, describe
 from interplay.background.media import png, wav
-from interplay.background.pieces import Sentences, speakable
+from interplay.background.pieces import Loop, Sentences, speakable
 from interplay.background.provider import ProviderBackground
 from interplay.core.timeline import Timeline
 from interplay.core.types import BadInput, InterplayError
@@ -134,11 +134,29 @@ async def test_a_model_can_ask_back() -> None:
         room = BackgroundRoom(await background(server.url))
         opened(room)
         delegation = room.delegate(ContextPackage("book a room"))
-        await work_until(room, lambda: room.asking is not None)
-        assert delegation.asking == "Which city?" and room.answer("lisbon")
+        await work_until(room, lambda: delegation.asking)
+        assert delegation.asking == "Which city?" and not room.answer("lisbon"), "nobody has heard the question yet"
+        room.put(delegation.id)
+        assert room.answer("lisbon")
         await work_until(room, lambda: delegation.finished)
         await room.close()
     assert "lisbon" in str(server.requests[1]["messages"])
+
+
+async def test_a_model_that_finds_no_end_is_hung_up_on() -> None:
+    """In circles, on and on, and on without a single full stop: what is spoken has an end, and so has the bill."""
+    circle = ["It is twelve. ", *["The newest question is twelve sixty-three when no other details are provided. "] * 9]
+    long = [f"There is a fact, and it has the number {k * k}. " for k in range(45)]
+    breathless = [f"and the next of all the words has the number {k * k} " for k in range(45)]
+    for answer, last, limit in ((circle, "provided.", 300), (long, "", 1_600), (breathless, "answer to that.", 60)):
+        async with ProviderServer(lambda request, n, answer=answer: [*answer, 20.0, "Late."]) as server:
+            room = BackgroundRoom(await background(server.url))
+            timeline = opened(room)
+            delegation = room.delegate(ContextPackage("what is it"))
+            await work_until(room, lambda done=delegation, at=server: done.finished and at.closed)
+            await room.close()
+        results = [r["text"] for r in timeline.records if r["kind"] == "result"]
+        assert results and sum(map(len, results)) <= limit and results[-1].endswith(last), results
 
 
 async def test_a_provider_that_hangs_up_costs_one_sentence() -> None:
@@ -164,6 +182,16 @@ def test_sound_and_pictures_travel_in_formats_that_models_take() -> None:
     plt = pytest.importorskip("matplotlib.image")
     assert np.array_equal((plt.imread(io.BytesIO(png(frame))) * 255).round().astype(np.uint8), frame)
     assert plt.imread(io.BytesIO(png(np.zeros((1080, 1920, 3), np.uint8)))).shape == (360, 640, 3)
+
+
+def test_circles_are_told_from_lists() -> None:
+    def goes_round(text: str) -> bool:
+        loop = Loop()
+        return any([loop.feed(text[k : k + 7]) for k in range(0, len(text), 7)])
+
+    assert goes_round("So. " + "I could only say, the newest question is twelve. " * 4)
+    assert not goes_round("It is a very very very very very very good day. Row, row, row your boat. " * 2)
+    assert not goes_round(" ".join(f"The train from Oslo to Bergen leaves at {hour}." for hour in range(24)))
 
 
 def test_sentences_come_as_soon_as_they_are_whole() -> None:

@@ -44,7 +44,7 @@ class Visit:
 
     options: for `SessionOptions.foreground`: `prefix` (at most 48 words), `proactivity`, `instructions` (the whole text
     for foregrounds that read more than a prefix), and for whom it is: `agent`, `user`, `session`.
-    background: instructions and memory for the background.
+    background: what the background is told of the person; the agent's instructions for it are in the spec.
     """
 
     def __init__(self, memory: Memory, session: str, started: datetime, writer: MemoryWriter | None) -> None:
@@ -90,7 +90,7 @@ class Visit:
         visit.options = {"prefix": prefix, "proactivity": float(spec.proactivity), "instructions": told}
         visit.options |= {"agent": agent, "user": user, "session": visit.session}  # for whom providers are paid
         visit._await_due(await memory.list("reminder"))
-        visit.background = "\n\n".join(part for part in (spec.instructions.background, context) if part)
+        visit.background = context
         return visit
 
     def follow(self, timeline: Timeline) -> None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from interplay.background.base import Abilities, Piece, ToolOffer, Work
 from interplay.background.media import png, wav
 from interplay.background.package import ContextPackage
-from interplay.background.pieces import Sentences
+from interplay.background.pieces import Loop, Sentences
 from interplay.core.types import InterplayError, Missing
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
 
 MAX_REQUESTS = 12  # of one delegation
+MAX_SPOKEN = 1_500  # characters of one answer, over a minute of speech; the person can ask for more
 SHOWN = 200
 RULES = """You are the slower, thinking part of a voice assistant. Another part of it is talking with the person right \
 now; your answer will be read aloud to them by it.
@@ -48,13 +49,17 @@ class ProviderBackground:
         self.abilities = Abilities(audio=audio, images=images)
 
     async def work(self, work: Work) -> AsyncIterator[Piece]:
-        """Ask the model, stream its answer by sentences; what the person says meanwhile goes into the same run."""
+        """Ask the model, stream its answer by sentences; what the person says meanwhile goes into the same run.
+
+        A model that does not find its end (small ones repeat themselves for as long as they are let) is hung up on:
+        what it costs ends there, and so does what the person has to listen to.
+        """
         from pydantic_ai import Agent, UsageLimits
         from pydantic_ai.exceptions import UsageLimitExceeded
 
         agent = Agent(self._model, instructions=instructions(work.package), tools=self._tools(work), output_type=str)
         try:
-            prompt = self._prompt(work.package)
+            prompt, spoken, loop = self._prompt(work.package), 0, Loop()
             async with agent.iter(prompt, usage_limits=UsageLimits(request_limit=MAX_REQUESTS)) as run:
                 async for node in run:
                     _pass_on(work, run)
@@ -67,9 +72,16 @@ class ProviderBackground:
                             said = not _pass_on(work, run) and said
                             for sentence in sentences.feed(text) if said else ():
                                 yield Piece(sentence)
+                                spoken += len(sentence)
+                            if loop.feed(text) or spoken + sentences.waiting > MAX_SPOKEN:
+                                if not spoken:
+                                    yield Piece("I did not get a clear answer to that.")
+                                raise _Enough  # leaving in peace would read the stream to its end first
                     if not _pass_on(work, run) and said:
                         for sentence in sentences.rest():
                             yield Piece(sentence)
+        except _Enough:
+            return
         except UsageLimitExceeded:
             yield Piece("That took more steps than I may take.")
         except InterplayError:
@@ -124,6 +136,10 @@ class ProviderBackground:
             return await work.ask(question) or "(no answer)"
 
         return [Tool(ask_person, takes_ctx=False), *(_tool(offer, work) for offer in work.tools.offers())]
+
+
+class _Enough(Exception):
+    """The answer has come to its end, whether the model has or not."""
 
 
 def instructions(package: ContextPackage) -> str:

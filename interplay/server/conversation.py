@@ -85,7 +85,7 @@ async def _session(socket: WebSocket, house: House, hello: wire.Hello) -> None:
             async with house.attend(timeline) as visit:
                 options = SessionOptions(house.seed, visit.options if visit else {}, house.trace, name)
                 mind = house.foreground
-                room = await room_of(visit, delegates=mind.capabilities.delegates)
+                room = await room_of(visit, mind.capabilities)
                 session = Session(mind, voice, surface, clock, timeline, options=options, background=room)
                 opening = wire.ready(session=name, foreground=mind.name, voice=voice.name, sees=mind.capabilities.sees)
                 await socket.send_text(wire.dumps(opening))

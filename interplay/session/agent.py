@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from interplay.background.room import BackgroundRoom
 from interplay.core.types import Missing
+from interplay.foreground.base import Capabilities
 
 if TYPE_CHECKING:
     from interplay.agents.spec import ToolSpec
@@ -70,6 +71,7 @@ async def make_room(
         background,
         toolbox,
         memory=visit.background if visit else "",
+        instructions=visit.spec.instructions.background if visit else "",
         due=visit.take_due if visit else None,
         recogniser=recogniser,
     )
@@ -77,19 +79,21 @@ async def make_room(
 
 async def room_of(
     visit: Visit | None,
+    mind: Capabilities,
     *,
-    delegates: bool,
     documents: str = "",
     env: Mapping[str, str] | None = None,
     now: Callable[[], datetime] | None = None,
 ) -> BackgroundRoom | None:
-    """The background of one session: an agent's own, or the plain one for a foreground that delegates by itself.
+    """The background of one session: an agent's own, or the plain one for the agent without a spec.
 
-    None for everybody else, and for an agent whose background is "off": nobody decides there what to hand over.
-    Raises InterplayError for a background or tool that cannot be had.
+    None for an agent whose background is "off"; and for the one without a spec if its foreground speaks for itself and
+    does not delegate: a provider that answers questions, to which a second answer is one too many. mind: what the
+    foreground can do. Raises InterplayError for a background or tool that cannot be had.
     """
     if visit is None:
-        return await make_room(documents=documents, env=env, now=now) if delegates else None
+        answers = mind.speaks and not mind.delegates
+        return None if answers else await make_room(documents=documents, env=env, now=now)
     spec = visit.spec
     if spec.models.background == NOBODY:
         return None
@@ -117,7 +121,7 @@ async def live_agent(
     visit = await Visit.open(store, agent, user, now=now)
     try:
         clock = (lambda: now) if now is not None else None
-        room = await room_of(visit, delegates=False, documents=documents, env=env, now=clock)
+        room = await room_of(visit, Capabilities(), documents=documents, env=env, now=clock)
         yield LiveAgent(room, visit.options, visit)
     finally:
         await visit.close()
