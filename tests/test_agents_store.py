@@ -93,6 +93,18 @@ async def test_export_and_import_carry_identity_and_memory(url: str, tmp_path: P
                 await import_agent(other, wrong, replace=True, user="new")
 
 
+async def test_an_import_that_is_refused_changes_nothing(url: str) -> None:
+    async with await AgentStore.open(url) as store:
+        await seed(store, "ada")
+        await Memory(store, await store.relationship("ada", "bo")).remember("user", "has a dog")
+        file = await export_agent(store, "ada", user="bo")
+        file = file.replace("be kind and brief", "be brief")
+        with pytest.raises(BadInput, match="have memories already"):
+            await import_agent(store, file, replace=True, user="bo")
+        assert (await store.get("ada")).version == 1, "the spec in the file was not taken either"
+        assert (await import_agent(store, file, replace=True, user="cy")).version == 2
+
+
 async def test_deleting_an_agent_ends_everything(url: str) -> None:
     async with await AgentStore.open(url) as store:
         await seed(store, "ada", "bo")

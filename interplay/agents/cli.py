@@ -134,10 +134,17 @@ def import_(
     """Take in an agent with its identity."""
 
     async def work(desk: Any) -> None:
+        from interplay.agents.tools.load import check
         from interplay.agents.transfer import import_agent, read_file
 
+        text, whose = read_file(file), desk.user if memory else None
         agent = await import_agent(
-            await desk.store(), read_file(file), source=str(file), replace=replace, user=desk.user if memory else None
+            await desk.store(),
+            text,
+            source=str(file),
+            replace=replace,
+            user=whose,
+            allow=lambda spec, _: check(spec.tools),
         )
         typer.echo(f"imported {agent.name} ({agent.id}), version {agent.version}")
         for tool in agent.spec.tools:
@@ -282,8 +289,11 @@ def _with_desk(work: Callable[[Any], Awaitable[None]], url: str | None, user: st
 def _load(file: Path) -> Any:
     from interplay.agents.database import Database  # noqa: F401  # says what to install, before yaml is missed
     from interplay.agents.files import load_spec
+    from interplay.agents.tools.load import check
 
-    return load_spec(file)
+    spec = load_spec(file)
+    check(spec.tools)
+    return spec
 
 
 def _due(text: str) -> datetime:

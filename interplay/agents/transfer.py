@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from interplay.agents import files
 from interplay.agents.checks import Problem, SpecError
 from interplay.agents.memory import Memory
+from interplay.agents.scope import Scoped
+from interplay.agents.spec import AgentSpec
 from interplay.agents.store import Agent, AgentStore
 from interplay.agents.tables import BLOCKS, items, lines, sessions
 from interplay.core.types import BadInput
@@ -29,12 +32,19 @@ async def export_agent(store: AgentStore, name: str, *, user: str | None = None)
 
 
 async def import_agent(
-    store: AgentStore, text: str, *, source: str = "the agent file", replace: bool = False, user: str | None = None
+    store: AgentStore,
+    text: str,
+    *,
+    source: str = "the agent file",
+    replace: bool = False,
+    user: str | None = None,
+    allow: Callable[[AgentSpec, AgentSpec | None], None] = lambda spec, current: None,
 ) -> Agent:
     """Take in an exported agent, or a bare spec. The identity in the file is kept.
 
     replace: an agent of the same identity or name gets a new version instead of an error. user: whose memory the one
-    in the file becomes. Raises BadInput (SpecError with line numbers) for what cannot be used.
+    in the file becomes. allow: called with the spec and the one it replaces, raises what speaks against it. Raises
+    BadInput (SpecError with line numbers) for what cannot be used. What is refused changes nothing.
     """
     data, places = files.parse_yaml(text, source=source)
     if not isinstance(data, dict) or "spec" not in data:
@@ -49,7 +59,12 @@ async def import_agent(
     if known is None and replace and spec.name in {agent.name for agent in await store.list()}:
         known = await store.get(spec.name)
     rows = _memory_rows(remembered, places, source) if remembered and user is not None else None
-    agent = await (store.update(known.name, spec) if known is not None else store.create(spec, id=id))
+    allow(spec, known.spec if known is not None else None)
+    if rows is not None and user is not None and known is not None:
+        async with Memory(store, await store.relationship(known.name, user)).scope.read() as scoped:
+            await _empty(scoped)
+    expect = known.version if known is not None else None
+    agent = await (store.update(known.name, spec, expect=expect) if known is not None else store.create(spec, id=id))
     if rows is not None and user is not None:
         await load_memory(Memory(store, await store.relationship(agent.name, user)), rows)
     return agent
@@ -78,10 +93,7 @@ async def load_memory(memory: Memory, rows: dict[str, list[dict[str, Any]]]) -> 
 
     renamed = {row["id"]: secrets.token_hex(8) for row in rows["sessions"]}
     async with memory.scope.write() as scoped:
-        if await scoped.count(items) or await scoped.count(lines):
-            raise BadInput(
-                "this user and this agent have memories already; forget them first, or import as another user"
-            )
+        await _empty(scoped)
         await scoped.insert(
             sessions,
             [{**row, "id": renamed[row["id"]], "seen": row["started"], "closed": True} for row in rows["sessions"]],
@@ -94,6 +106,11 @@ async def load_memory(memory: Memory, rows: dict[str, list[dict[str, Any]]]) -> 
             ],
         )
         await scoped.insert(lines, [{**row, "session_id": renamed[row["session_id"]]} for row in rows["lines"]])
+
+
+async def _empty(scoped: Scoped) -> None:
+    if await scoped.count(items) or await scoped.count(lines):
+        raise BadInput("this user and this agent have memories already; forget them first, or import as another user")
 
 
 def read_file(path: Path) -> str:

@@ -1,7 +1,8 @@
 """Agents over HTTP: list, make, edit, export, import, delete; and what one remembers of this server's user.
 
 Only for this machine (or for who holds INTERPLAY_ADMIN_TOKEN): an agent is what people trust, and its memory is theirs.
-A spec that starts programs or imports modules is taken from the command line only.
+What starts programs, imports modules, reads folders or sends tokens of this machine is taken from the command line
+only; an edit may leave it as it is.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ class AgentsApi:
 
     async def create(self, request: Request) -> Response:
         spec = _spec(await _body(request))
+        _only_harmless(spec)
         agent = await (await self.desk.store()).create(spec)
         return JSONResponse(_agent(agent), status_code=201)
 
@@ -115,9 +117,12 @@ class AgentsApi:
         name, spec = request.path_params["name"], _spec(await _body(request))
         expect = _integer((request.headers.get("if-match") or "").strip('" ') or None, "If-Match")
         store = await self.desk.store()
-        if expect is not None and expect != (await store.get(name)).version:
+        current = await store.get(name)
+        if expect is not None and expect != current.version:
             raise Refused(409, "conflict", f"{name!r} has changed since version {expect}; get it again, then edit")
-        return JSONResponse(_agent(await store.update(name, spec, expect=expect)))
+        _only_harmless(spec, current.spec)
+        # What was compared is what is replaced, whoever edits meanwhile.
+        return JSONResponse(_agent(await store.update(name, spec, expect=current.version)))
 
     async def delete(self, request: Request) -> Response:
         ended = await (await self.desk.store()).delete(request.path_params["name"])
@@ -133,18 +138,12 @@ class AgentsApi:
 
     async def import_(self, request: Request) -> Response:
         """What export gave, without its memory; ?replace=1 makes it a new version of the one that is there."""
-        from interplay.agents.files import parse_yaml
         from interplay.agents.transfer import import_agent
 
-        text = await _body(request)
-        data, _ = parse_yaml(text, source="the body")
-        inner = data.get("spec") if isinstance(data, dict) else None
-        if isinstance(inner, dict):
-            _only_harmless(inner)
-        elif isinstance(data, dict):
-            _only_harmless(data)
-        replace = request.query_params.get("replace") == "1"
-        agent = await import_agent(await self.desk.store(), text, source="the body", replace=replace)
+        text, replace = await _body(request), request.query_params.get("replace") == "1"
+        agent = await import_agent(
+            await self.desk.store(), text, source="the body", replace=replace, allow=_only_harmless
+        )
         return JSONResponse(_agent(agent), status_code=201)
 
     async def items(self, request: Request) -> Response:
@@ -231,16 +230,21 @@ async def _body(request: Request) -> str:
 def _spec(text: str) -> AgentSpec:
     from interplay.agents.files import parse_spec
 
-    spec = parse_spec(text, source="the body")
-    _only_harmless(spec.to_dict())
-    return spec
+    return parse_spec(text, source="the body")
 
 
-def _only_harmless(spec: dict[str, Any]) -> None:
-    tools = spec.get("tools")
-    for tool in tools if isinstance(tools, list) else ():
-        if isinstance(tool, dict) and (tool.get("python") or tool.get("command")):
-            raise Refused(403, "runs_code", "a tool that runs code is added on the command line: interplay agents edit")
+def _only_harmless(spec: AgentSpec, current: AgentSpec | None = None) -> None:
+    """Raises Refused for a tool that reaches into this machine, unless the agent has it already, exactly so."""
+    from interplay.agents.tools.load import check
+
+    known = current.tools if current is not None else ()
+    for tool in spec.tools:
+        if tool not in known and (tool.runs_code or tool.token_env or tool.env or tool.options):
+            why = "runs code" if tool.runs_code else "is given a token" if tool.token_env or tool.env else "has options"
+            raise Refused(
+                403, "command_line_only", f"a tool that {why} ({tool.name}) is added with: interplay agents edit"
+            )
+    check(tool for tool in spec.tools if tool not in known)
 
 
 def _object(body: str, **fields: Any) -> dict[str, Any]:
