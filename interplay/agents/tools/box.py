@@ -35,7 +35,7 @@ class ToolBox:
         unavailable: Mapping[str, str] | None = None,
     ) -> None:
         self._policy = policy or Policy()
-        self.unavailable = dict(unavailable or {})
+        self.unavailable: Mapping[str, str] = dict(unavailable or {})
         offered: dict[str, Tool] = {}
         for tool in tools:
             if tool.name in offered:
