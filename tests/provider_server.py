@@ -12,11 +12,13 @@ from typing import Any
 class ProviderServer:
     """script(request, n) -> what to stream for the n-th request: text pieces, ("tool", name, arguments), seconds to
     wait, or None to hang up. requests: bodies, in order. closed: time.monotonic() at which the client
-    closed a stream before its end.
+    closed a stream before its end. usage: (prompt, completion) tokens that it reports for each, if asked to.
     """
 
-    def __init__(self, script: Callable[[dict[str, Any], int], list[Any]]) -> None:
-        self.script = script
+    def __init__(
+        self, script: Callable[[dict[str, Any], int], list[Any]], usage: tuple[int, int] | None = None
+    ) -> None:
+        self.script, self.usage = script, usage
         self.requests: list[dict[str, Any]] = []
         self.closed: list[float] = []
         self.url = ""
@@ -76,6 +78,10 @@ class ProviderServer:
                 ]
             await self._event(writer, {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
         await self._event(writer, {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+        if self.usage is not None and body.get("stream_options", {}).get("include_usage"):
+            prompt, completion = self.usage
+            used = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+            await self._event(writer, {"choices": [], "usage": used})
         data = b"data: [DONE]\n\n"
         writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n0\r\n\r\n")
         await writer.drain()

@@ -19,6 +19,7 @@ REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:-]{0,127}")
 PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 ENV = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
 SECRET = re.compile(r"(secret|token|password|passwd|api_?key|credential)", re.IGNORECASE)
+AMOUNT = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)/(day|month|total)")
 SURFACES = ("browser", "phone", "meeting", "canvas", "robot", "browsing", "file")
 RESERVED = ("default",)
 MAX_TEXT, MAX_TOOLS, MAX_OPTIONS, MAX_DEPTH = 16_000, 64, 64, 4
@@ -207,6 +208,20 @@ def _name(value: Any, path: Path) -> Iterator[Problem]:
 _GIVEN = _pattern(REFERENCE, "a name")
 _REFERENCE = _pattern(REFERENCE, "a name", empty=True)
 
+
+def _budget(value: Any, path: Path) -> Iterator[Problem]:
+    """US dollars per period, or the name of a virtual key of the gateway."""
+    yield from _pattern(REFERENCE, "a name, or an amount such as 5/day", empty=True)(value, path)
+    if isinstance(value, str) and "/" in value and not AMOUNT.fullmatch(value):
+        yield Problem(path, f"{value[:60]!r} is no amount: dollars and day, month or total, such as 5/day")
+
+
+def _vision(value: Any, path: Path) -> Iterator[Problem]:
+    yield from _REFERENCE(value, path)
+    if value in ("embedded", "local", "off"):
+        yield Problem(path, f"{value!r} takes no pictures; name a provider:model or route/NAME that does, or none")
+
+
 AGENT = _fields(
     {
         "name": _name,
@@ -216,8 +231,8 @@ AGENT = _fields(
         "proactivity": _number(0.0, 1.0),
         "tools": _tools,
         "surface": _list(_surface),
-        "models": _fields({"foreground": _GIVEN, "background": _GIVEN, "vision": _REFERENCE, "summary": _REFERENCE}),
-        "budget": _REFERENCE,
+        "models": _fields({"foreground": _GIVEN, "background": _GIVEN, "vision": _vision, "summary": _REFERENCE}),
+        "budget": _budget,
         "policy": _REFERENCE,
     },
     required=("name",),

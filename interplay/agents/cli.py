@@ -134,7 +134,6 @@ def import_(
     """Take in an agent with its identity."""
 
     async def work(desk: Any) -> None:
-        from interplay.agents.tools.load import check
         from interplay.agents.transfer import import_agent, read_file
 
         text, whose = read_file(file), desk.user if memory else None
@@ -144,7 +143,7 @@ def import_(
             source=str(file),
             replace=replace,
             user=whose,
-            allow=lambda spec, _: check(spec.tools),
+            allow=lambda spec, _: _check(spec),
         )
         typer.echo(f"imported {agent.name} ({agent.id}), version {agent.version}")
         for tool in agent.spec.tools:
@@ -289,11 +288,19 @@ def _with_desk(work: Callable[[Any], Awaitable[None]], url: str | None, user: st
 def _load(file: Path) -> Any:
     from interplay.agents.database import Database  # noqa: F401  # says what to install, before yaml is missed
     from interplay.agents.files import load_spec
-    from interplay.agents.tools.load import check
 
     spec = load_spec(file)
-    check(spec.tools)
+    _check(spec)
     return spec
+
+
+def _check(spec: Any) -> None:
+    """What can be told of its tools and of what it may spend, before it is taken in. Raises BadInput."""
+    from interplay.agents import allowance
+    from interplay.agents.tools.load import check
+
+    check(spec.tools)
+    allowance.check(spec)
 
 
 def _due(text: str) -> datetime:

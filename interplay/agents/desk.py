@@ -42,7 +42,7 @@ class AgentDesk:
         writer: Callable[[Agent], MemoryWriter | None] | None = None,
     ) -> None:
         self.name, self.user, self.url = name, current_user(user), url
-        self._writer = writer or (lambda agent: writer_of(agent.spec))
+        self._writer = writer or (lambda agent: writer_of(agent.spec, user=self.user))
         self._store: AgentStore | None = None
         self._opening = asyncio.Lock()
         self._refining: set[asyncio.Task[None]] = set()

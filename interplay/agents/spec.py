@@ -67,7 +67,8 @@ class AgentSpec:
     """What an agent is. Raises SpecError (a BadInput) with every problem when a value cannot be used.
 
     name: lower-case, unique in a store. proactivity: 0 speaks only when asked, 1 speaks whenever it has something.
-    surface: where it may be met; empty means everywhere. budget, policy: names that the gateway knows, or "".
+    surface: where it may be met; empty means everywhere. budget: dollars per period such as "5/day", or the name of a
+    virtual key of the gateway. policy: `[policy.agents.NAME]` of the gateway's config. Both may be "".
     """
 
     name: str

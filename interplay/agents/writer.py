@@ -6,6 +6,7 @@ A writer sees lines that were really exchanged, never the timeline: it cannot re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -73,18 +74,21 @@ class ModelWriter:
         return parse_answer(answer, started, {item.id for item in open_items})
 
 
-def writer_of(spec: AgentSpec, env: Mapping[str, str] | None = None) -> MemoryWriter | None:
+def writer_of(spec: AgentSpec, env: Mapping[str, str] | None = None, *, user: str = "") -> MemoryWriter | None:
     """The agent's own writer: the model of its slot `summary`, else that of its background; None for patterns alone.
+
+    user: whom what it costs is put down to, where the agent's models go through the gateway.
 
     The small local model writes only where `summary` names it: it was seen to answer with a copy of what it was asked,
     after more than a minute. Raises BadInput for a slot that is none. The model is made when it is first needed.
     """
-    from interplay.background.choose import choose, decide
+    from interplay.background.choose import decide
 
     slot = spec.models.summary or spec.models.background
     if slot == "off":
         return None
-    kind = decide(slot, env).kind
+    choice = decide(slot, env)
+    kind = choice.kind
     if kind == "embedded" or (kind == "local" and spec.models.summary != "local"):
         return None
 
@@ -93,11 +97,17 @@ def writer_of(spec: AgentSpec, env: Mapping[str, str] | None = None) -> MemoryWr
             from interplay.background.local import LocalModel
 
             return await LocalModel().complete(instructions, text)
+        from interplay.agents.allowance import Allowance, governed, mind_of
         from interplay.background.provider import ProviderBackground
 
-        model = await asyncio.to_thread(choose, slot, env)
-        assert isinstance(model, ProviderBackground)
-        return await model.complete(instructions, text)
+        async with contextlib.AsyncExitStack() as open_now:
+            allowance = None
+            if choice.kind == "route" or governed(spec, env):
+                allowance = await open_now.enter_async_context(await Allowance.open(spec, user, "memory", env=env))
+            model = await asyncio.to_thread(mind_of, spec, slot, allowance, env)
+            open_now.push_async_callback(model.close)
+            assert isinstance(model, ProviderBackground)
+            return await model.complete(instructions, text)
 
     return ModelWriter(complete)
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from interplay.background.package import ContextPackage
+from interplay.core.types import InterplayError
 
 PieceKind = Literal["speak", "context"]
 
@@ -50,6 +51,16 @@ class ToolAnswer:
     text: str
     sentence: str = ""
     untrusted: bool = False
+
+
+class Refused(InterplayError):
+    """Work that is not allowed. sentence: what the person is told about it."""
+
+    code = "refused"
+
+    def __init__(self, message: str, sentence: str) -> None:
+        super().__init__(message)
+        self.sentence = sentence
 
 
 class Work(Protocol):

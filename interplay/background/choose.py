@@ -23,7 +23,8 @@ BLIND = ("gpt-3", "instruct-only")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """kind: provider, compatible, local or embedded. model: its name. why: what decided it, for a person."""
+    """kind: provider, compatible, local, embedded, or route (the gateway's, for agents: agents/paid.py). model: its
+    name. why: what decided it, for a person."""
 
     kind: str
     model: str = ""
@@ -32,7 +33,7 @@ class Choice:
 
 
 def decide(slot: str = "auto", env: Mapping[str, str] | None = None) -> Choice:
-    """What `choose` would take, without making it. slot: "auto", "embedded", "local", or "provider:model".
+    """What `choose` would take, without making it. slot: "auto", "embedded", "local", "provider:model" or "route/NAME".
 
     Raises BadInput for a slot that is none of these.
     """
@@ -41,9 +42,11 @@ def decide(slot: str = "auto", env: Mapping[str, str] | None = None) -> Choice:
     url = env.get(URL) or ""
     if slot in ("embedded", "local"):
         return Choice(slot, why="asked for by name")
+    if slot.startswith("route/"):
+        return Choice("route", slot, why="asked for by name")
     if slot != "auto" and not url:
         if ":" not in slot:
-            raise BadInput(f"a background is auto, embedded, local or provider:model, not {slot!r}")
+            raise BadInput(f"a background is auto, embedded, local, provider:model or route/NAME, not {slot!r}")
         return Choice("provider", slot, why="asked for by name")
     if url:
         return Choice("compatible", "" if slot == "auto" else slot, url, f"{URL} is set")
@@ -55,21 +58,34 @@ def decide(slot: str = "auto", env: Mapping[str, str] | None = None) -> Choice:
     return Choice("embedded", why="no key is set")
 
 
-def choose(slot: str = "auto", env: Mapping[str, str] | None = None) -> Background:
+def hears(model: str) -> bool:
+    """Whether a provider's model of this name takes sound, as far as a name can tell."""
+    return any(part in model.lower() for part in EARS)
+
+
+def sees(model: str) -> bool:
+    """Whether a provider's model of this name takes pictures: all do that are not known to be blind."""
+    return not any(part in model.lower() for part in BLIND)
+
+
+def choose(slot: str = "auto", env: Mapping[str, str] | None = None, *, shown: bool = False) -> Background:
     """Make the background. Imports what it needs now, so that no session waits for it later.
 
-    Raises BadInput, Missing or InterplayError with one line.
+    shown: it is the agent's model for pictures, so it has to take some. Raises BadInput, Missing or InterplayError with
+    one line.
     """
     env = os.environ if env is None else env
     choice = decide(slot, env)
+    if choice.kind == "route":
+        raise BadInput(f"{slot} is a route of the gateway, for agents: write it into a spec as models.background")
+    if shown and (choice.kind in ("embedded", "local") or (choice.kind == "provider" and not sees(choice.model))):
+        raise BadInput(f"models.vision: {choice.model or choice.kind} takes no pictures")
     if choice.kind == "provider":
         from interplay.background.provider import ProviderBackground
 
-        name = choice.model.lower()
-        ears, eyes = any(part in name for part in EARS), not any(part in name for part in BLIND)
-        return ProviderBackground(choice.model, audio=ears, images=eyes)
+        return ProviderBackground(choice.model, audio=hears(choice.model), images=sees(choice.model))
     if choice.kind == "compatible":
-        return compatible(choice.url, choice.model, env.get(KEY) or env.get("OPENAI_API_KEY", ""))
+        return compatible(choice.url, choice.model, env.get(KEY) or env.get("OPENAI_API_KEY", ""), images=shown)
     from interplay.background.embedded import EmbeddedBackground
 
     if choice.kind == "local":
@@ -79,8 +95,9 @@ def choose(slot: str = "auto", env: Mapping[str, str] | None = None) -> Backgrou
     return EmbeddedBackground()
 
 
-def compatible(url: str, model: str = "", key: str = "") -> Background:
+def compatible(url: str, model: str = "", key: str = "", *, images: bool = False) -> Background:
     """A server that speaks OpenAI's chat API (Ollama, vLLM, llama.cpp). model: default is the first one it lists.
+    images: that model takes them; a server does not say.
 
     Blocks for a moment to ask the server; run it in a thread. Raises InterplayError if it cannot be reached.
     """
@@ -94,7 +111,8 @@ def compatible(url: str, model: str = "", key: str = "") -> Background:
     if not url.startswith(("http://", "https://")):
         raise BadInput(f"{URL}={url[:80]}: an address such as http://127.0.0.1:11434/v1")
     name = model.removeprefix("openai:") or _first_model(url, key)
-    return ProviderBackground(OpenAIChatModel(name, provider=OpenAIProvider(base_url=url, api_key=key or "none")))
+    served = OpenAIChatModel(name, provider=OpenAIProvider(base_url=url, api_key=key or "none"))
+    return ProviderBackground(served, images=images)
 
 
 def _first_model(url: str, key: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from interplay.background.base import Background, NoTools, Toolset
+from interplay.background.base import Background, NoTools, Refused, Toolset
 from interplay.background.delegation import Delegation, State
 from interplay.background.ears import Ears, Recogniser
 from interplay.background.package import ContextPackage
@@ -48,7 +48,7 @@ class BackgroundRoom:
     memory: what is known of the person, as text for the package. instructions: the agent's, for its background.
     due: session second -> what is to be said by now because it was promised before, each once; never waits.
     recogniser: gives the words of what the person said to a background that takes no sound. hear_s: wall seconds that
-    a delegation waits for them.
+    a delegation waits for them. vision: works on delegations that carry pictures, instead of `background`.
     """
 
     def __init__(
@@ -60,13 +60,16 @@ class BackgroundRoom:
         instructions: str = "",
         due: Callable[[float], Sequence[Any]] | None = None,
         recogniser: Recogniser | None = None,
+        vision: Background | None = None,
         hear_s: float = HEAR_S,
         max_running: int = MAX_RUNNING,
     ) -> None:
-        self.background, self.tools = background, tools or NoTools()
+        self.background, self.vision, self.tools = background, vision, tools or NoTools()
+        self._minds = (background,) if vision is None else (background, vision)
         self.memory, self.instructions = memory, instructions
         self.due = due or (lambda now: ())
-        self.ears = Ears(recogniser) if recogniser is not None and not background.abilities.audio else None
+        deaf = not all(mind.abilities.audio for mind in self._minds)
+        self.ears = Ears(recogniser) if recogniser is not None and deaf else None
         self.hear_s = hear_s
         self.max_running = max_running
         self.tainted = False  # something that others wrote came into the conversation: see `ToolBox` for what follows
@@ -88,7 +91,12 @@ class BackgroundRoom:
     @property
     def takes_sound(self) -> bool:
         """Whether a package is to hold the person's sound: for the background itself, or for the recogniser."""
-        return self.background.abilities.audio or self.ears is not None
+        return self.ears is not None or any(mind.abilities.audio for mind in self._minds)
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether a package is to hold what a camera shows."""
+        return any(mind.abilities.images for mind in self._minds)
 
     @property
     def live(self) -> list[Delegation]:
@@ -119,7 +127,7 @@ class BackgroundRoom:
 
     def delegate(self, package: ContextPackage, background: Background | None = None) -> Delegation:
         """Start work on a question. Never waits. With too many under way the oldest gives way."""
-        mind = background or self.background
+        mind = background or (self.vision if package.frames else None) or self.background
         while len(self.working) >= self.max_running:
             self.drop(self.working[0].id, "too many at a time")
         self._count += 1
@@ -178,7 +186,7 @@ class BackgroundRoom:
     async def settle(self, wall_s: float) -> None:
         """On a simulated clock: give work its time. In-process work is waited for until it rests (it sleeps in session
         time, asks, or is over); for anything else session time keeps to wall time, `wall_s` per micro-turn."""
-        if self.background.abilities.instant:
+        if all(mind.abilities.instant for mind in self._minds):
             until = time.monotonic() + SETTLE_S
             spins = 0
             while any(r.busy for r in self._running.values()) and time.monotonic() < until:
@@ -194,7 +202,7 @@ class BackgroundRoom:
             self.drop(delegation.id, "session closed")
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=CLOSE_S)
-        for part in (self.tools, self.background):
+        for part in (self.tools, *self._minds):
             with contextlib.suppress(Exception):  # closing is not worth an error: nothing is asked of it any more
                 await part.close()
 
@@ -219,6 +227,8 @@ class BackgroundRoom:
                 self._take(delegation, piece.text[:MAX_PIECE].strip(), piece.kind)
         except asyncio.CancelledError:
             return  # `_end` has said why
+        except Refused as error:
+            self._fail(delegation, str(error), error.sentence)
         except InterplayError as error:
             self._fail(delegation, str(error), "That did not work.")
         except Exception as error:
@@ -234,7 +244,7 @@ class BackgroundRoom:
 
     async def _hear(self, running: Running, mind: Background) -> None:
         """Before the work begins: what the person said, by a recogniser that knows all words, if there is one."""
-        if self.ears is None or mind is not self.background:
+        if self.ears is None or mind not in self._minds or mind.abilities.audio:
             return
         delegation = running.delegation
         try:

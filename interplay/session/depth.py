@@ -233,13 +233,12 @@ class Depth:
         return " ".join(lines[-2:])
 
     def _package(self, question: str) -> ContextPackage:
-        abilities = self.room.background.abilities
         return ContextPackage(
             question=question,
             asked_s=self._now,
             lines=self.conversation.lines(),
             audio=self._recent.audio() if self.room.takes_sound else None,
-            frames=self._recent.frames() if abilities.images else (),
+            frames=self._recent.frames() if self.room.takes_pictures else (),
             memory=self.room.memory,
             instructions=self.room.instructions,
             others=tuple(d.question for d in self.room.working),
