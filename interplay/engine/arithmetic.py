@@ -99,6 +99,10 @@ class Weights:
         self.model, self.config = model, model.config
         self.layers = [fuse(block) for block in model.blocks if isinstance(block, Block)]
         self.final = model.norm.weight * self.config.width**0.5
+        audio, recall = model.audio, model.recall
+        self.wide, self.narrow = across(audio.wide.weight), across(audio.narrow.weight)
+        self.up, self.down = across(recall.up.weight), across(recall.down.weight)
+        self.feeds = [across(feed.weight) for feed in (model.feed_heard, model.feed_said, model.feed_event)]
         # Words out: the projection and the table are one matrix, so a row costs one product.
         self.heard = across(model.words @ model.heard.weight)
         self.said = across(model.words @ model.said.weight)
@@ -107,7 +111,7 @@ class Weights:
         self.point = torch.cat([copy.query.weight * scale, F.pad(copy.gate.weight, (0, 0, 0, pad))])
         self.point_bias = torch.cat([copy.query.bias * scale, F.pad(copy.gate.bias, (0, pad))])
         # What a micro-turn leaves for later ones to look back at: its copy key and its recall value.
-        self.leave = torch.cat([copy.key.weight, model.recall.value.weight])
+        self.leave = across(torch.cat([copy.key.weight, model.recall.value.weight]))
         self.leave_bias = torch.cat([copy.key.bias, model.recall.value.bias])
         device = model.words.device
         self.levels = (torch.arange(model.audio.table.shape[0] // 16, device=device) * 16)[None, None]
@@ -136,9 +140,9 @@ class Weights:
         """
         model = self.model
         x = (proactivity - 0.5).unsqueeze(-1) * model.manner
-        for ids, layer in ((heard, model.feed_heard), (said, model.feed_said), (event, model.feed_event)):
+        for ids, feed in zip((heard, said, event), self.feeds, strict=True):
             if ids.any():
-                x = x + F.linear(rows4(self._look_up(ids)), layer.weight)[: len(x)]
+                x = x + F.linear(rows4(self._look_up(ids)), feed)[: len(x)]
         if marks.any():
             for i in range(marks.shape[-1]):
                 x = x + marks[:, i : i + 1].to(x.dtype) * model.marks[i]
@@ -149,7 +153,8 @@ class Weights:
         audio, p = self.model.audio, self.config.positions
         bags = F.embedding_bag((bins.long() + self.levels).flatten(0, 1), audio.table, mode="sum")
         merged = bags.view(bins.shape[0] * p, -1)
-        return audio.narrow(F.gelu(audio.wide(merged))).view(bins.shape[0], p, -1)
+        h = F.gelu(F.linear(merged, self.wide, audio.wide.bias))
+        return F.linear(h, self.narrow, audio.narrow.bias).view(bins.shape[0], p, -1)
 
     def glance(self, frames: Tensor, previous: Tensor) -> Tensor:
         """uint8 (rows, 80, 80, 3) twice -> float (rows, glances, width)."""
@@ -178,9 +183,9 @@ class Weights:
 
     def recall(self, last: Tensor, found: Tensor) -> Tensor:
         """`last` (rows, width) with what is recalled (rows, 64)."""
-        up, down = self.model.recall.up, self.model.recall.down
-        h = F.linear(torch.cat([last, found], -1), up.weight, up.bias)
-        return last + F.linear(F.gelu(h), down.weight, down.bias)
+        recall = self.model.recall
+        h = F.linear(torch.cat([last, found], -1), self.up, recall.up.bias)
+        return last + F.linear(F.gelu(h), self.down, recall.down.bias)
 
     def wording(self, now: Tensor) -> Tensor:
         """Probabilities of the next word without copying, (rows, vocabulary)."""
