@@ -1,6 +1,7 @@
 """What the background costs the conversation, and how quick it is, on a real clock with real sockets.
 
-`turn_p99_ms_0|4|16`: micro-turn p99 with so many delegations in flight, streaming from a provider in another process.
+`turn_p99_ms_0|4|16`: micro-turn p99 with so many delegations in flight, streaming from a provider in another process;
+`in_flight_0|4|16`: the fewest that were, seen once a micro-turn.
 `turn_p99_ratio`: that with 16 over that with none.
 `withdraw_s`: from "never mind" reaching the session to the provider seeing its stream closed, the longest of all.
 `result_to_word_s`: from a result to its first audible word, median, with nobody talking.
@@ -25,7 +26,7 @@ from interplay.background.base import Background
 from interplay.bench.task import Result, Setup
 from interplay.core.clock import RealClock
 from interplay.core.timeline import Timeline
-from interplay.core.types import INPUT_SAMPLES, Event, InterplayError, MicroTurnIn, MicroTurnOut
+from interplay.core.types import INPUT_SAMPLES, MICRO_TURN_S, Event, InterplayError, MicroTurnIn, MicroTurnOut
 from interplay.foreground.base import Channel, Foreground, ForegroundSpec
 from interplay.foreground.silent import SilentForeground
 from interplay.session import Session, SurfaceIn, TurnView
@@ -54,7 +55,8 @@ async def _run(setup: Setup) -> Result:
     metrics: dict[str, float] = {}
     async with _provider() as (background, closed):
         for level in LEVELS:
-            times = 1e3 * await _turn_times(setup.mind, background, level, turns)
+            seconds, flying = await _turn_times(setup.mind, background, level, turns)
+            times, metrics[f"in_flight_{level}"] = 1e3 * seconds, float(flying)
             metrics[f"turn_p50_ms_{level}"], metrics[f"turn_p99_ms_{level}"] = map(
                 float, np.percentile(times, [50, 99])
             )
@@ -160,14 +162,18 @@ class Quiet:
         return Muted()
 
 
-async def _turn_times(mind: Foreground, background: Background, level: int, turns: int) -> np.ndarray:
-    """Seconds of each micro-turn of a session with `level` delegations in flight all along."""
+async def _turn_times(mind: Foreground, background: Background, level: int, turns: int) -> tuple[np.ndarray, int]:
+    """Seconds of each micro-turn of a session with `level` delegations in flight, and the fewest that really were."""
     room, person, timeline = BackgroundRoom(background), Person(turns + WARM_TURNS), Timeline()
     session = Session(Quiet(mind), SilentVoice(), person, RealClock(), timeline, background=room)
     task = asyncio.create_task(session.run())
     await asyncio.sleep(0)
     for number in range(level):
         room.delegate(ContextPackage(f"question {number}"))
+    flying = level
+    while not task.done():
+        await asyncio.wait([task], timeout=MICRO_TURN_S)
+        flying = flying if task.done() else min(flying, len(room.working))
     report = await task
     if report.error is not None:
         raise report.error
@@ -176,7 +182,7 @@ async def _turn_times(mind: Foreground, background: Background, level: int, turn
         raise InterplayError(f"the delegations of the bench failed: {failed[0]['text']}")
     if len(person.times) < WARM_TURNS + turns // 2:
         raise InterplayError(f"{BUSY}: {len(person.times)} of {turns + WARM_TURNS} micro-turns could be run in time")
-    return np.array(person.times[WARM_TURNS:])
+    return np.array(person.times[WARM_TURNS:]), flying
 
 
 async def _withdrawals(background: Background, closed: asyncio.Queue[float], rounds: int) -> list[float]:
@@ -192,6 +198,8 @@ async def _withdrawals(background: Background, closed: asyncio.Queue[float], rou
     for number in range(rounds):
         async with asyncio.timeout(10):
             out.append(await closed.get() - person.read_at[10 + 12 * number])
+    if min(out) < 0:
+        raise InterplayError("a stream was closed before anybody said never mind: nothing was measured")
     return out
 
 

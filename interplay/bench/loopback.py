@@ -1,6 +1,6 @@
 """A provider on loopback for the background bench, in a process of its own: `python -m interplay.bench.loopback`.
 
-It speaks OpenAI's streaming chat API, says 20 words a second for as long as it is listened to, and prints its port
+It speaks OpenAI's streaming chat API, thinks 20 words a second for as long as it is listened to, and prints its port
 first, then one line with the second of the system's monotonic clock at which a client closed a stream.
 """
 
@@ -15,7 +15,7 @@ WORD_S = 0.05
 
 
 def _event(word: str) -> bytes:
-    choice = {"index": 0, "delta": {"role": "assistant", "content": word}, "finish_reason": None}
+    choice = {"index": 0, "delta": {"role": "assistant", "reasoning_content": word}, "finish_reason": None}
     event = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "loopback", "choices": [choice]}
     data = b"data: " + json.dumps(event).encode() + b"\n\n"
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
@@ -34,8 +34,11 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         await reader.readexactly(size)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         closed = asyncio.create_task(_end(reader))
+        said = 0
         while not closed.done():
-            writer.write(_event("word "))  # never a whole sentence: the stream is what is measured, not what is read
+            said += 1
+            # A model that thinks aloud for ever: nobody is read anything, and only the person makes it end.
+            writer.write(_event(f"word{said} "))
             await writer.drain()
             await asyncio.wait([closed], timeout=WORD_S)
     except (asyncio.IncompleteReadError, ConnectionError):

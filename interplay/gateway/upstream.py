@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -59,6 +61,7 @@ class Upstream:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[tuple[str, str], str | None] = {}
 
     async def close(self) -> None:
         if self._session is not None:
@@ -72,11 +75,20 @@ class Upstream:
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),
-                trust_env=True,
                 auto_decompress=True,
                 skip_auto_headers=("User-Agent",),
             )
         return self._session
+
+    def _proxy(self, url: str) -> str | None:
+        """The proxy that the environment names for this host, looked up once. aiohttp's own look-up takes two threads'
+        turns in every call, and sends what a .netrc says to providers."""
+        parts = urlsplit(url)
+        place = parts.scheme, parts.netloc
+        if place not in self._proxies:
+            direct = proxy_bypass(parts.netloc.rpartition("@")[2])
+            self._proxies[place] = None if direct else getproxies().get(parts.scheme)
+        return self._proxies[place]
 
     async def _send(self, shot: Shot, *, stream: bool) -> aiohttp.ClientResponse:
         """The response's head. Raises Fault for anything but a 200."""
@@ -87,7 +99,7 @@ class Upstream:
         for again in (True, False):
             try:
                 response = await self.session().post(
-                    url, data=data, headers=headers, allow_redirects=False, timeout=timeout
+                    url, data=data, headers=headers, allow_redirects=False, timeout=timeout, proxy=self._proxy(url)
                 )
                 break
             except (aiohttp.ServerDisconnectedError, ConnectionResetError):
