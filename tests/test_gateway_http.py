@@ -148,7 +148,7 @@ async def test_trailers_are_no_headers(port: int, up: str) -> None:
     trailers = b"x-interplay-agent: boss\r\nx-forwarded-for: 1.2.3.4\r\nauthorization: Bearer ipk_a_b\r\n"
     assert status(await raw(port, head + b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(data), data, trailers))) == 200
     async with asyncio.timeout(60):
-        while b"interplay_gateway_attempts_total" not in (metrics := await raw(port, get("/metrics"))):
+        while b"interplay_gateway_attempts_total{" not in (metrics := await raw(port, get("/metrics"))):
             await asyncio.sleep(0.1)
     assert b'agent="default"' in metrics and b"boss" not in metrics
 
