@@ -193,7 +193,7 @@ async def test_two_runs_of_the_same_session_are_bitwise_equal(engine: HibariEngi
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="nano takes the question up, but its reminders slip by up to two seconds meanwhile", strict=False)
+@pytest.mark.xfail(reason="nano takes the question up, but its reminders slip by up to two seconds", strict=False)
 async def test_the_shipped_model_keeps_its_reminders_while_the_background_works(
     engine: HibariEngine, tmp_path: Path
 ) -> None:
