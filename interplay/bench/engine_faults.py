@@ -32,7 +32,6 @@ CLIENT = """
 import asyncio, sys
 from pathlib import Path
 from interplay.bench.engine_faults import OPENING, append, inputs
-from interplay.engine.keeper import Keeper
 from interplay.engine.remote import RemoteEngine
 
 async def main():

@@ -34,11 +34,9 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         await reader.readexactly(size)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         closed = asyncio.create_task(_end(reader))
-        said = 0
         while not closed.done():
-            said += 1
             # A model that thinks aloud for ever: nobody is read anything, and only the person makes it end.
-            writer.write(_event(f"word{said} "))
+            writer.write(_event("word "))
             await writer.drain()
             await asyncio.wait([closed], timeout=WORD_S)
     except (asyncio.IncompleteReadError, ConnectionError):

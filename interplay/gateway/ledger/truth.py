@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,16 @@ async def _start(*arguments: str) -> asyncio.subprocess.Process:
     )
 
 
+def measure_and_print(measure: Callable[..., Coroutine[Any, Any, dict[str, Any]]], about: str, *, every: int) -> None:
+    """The command line of a run against the truth. measure: (calls, seed, every=), `every`: its default here."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=every, help="chunks between kills, on average")
+    chosen = parser.parse_args()
+    print(json.dumps(asyncio.run(measure(chosen.calls, chosen.seed, every=chosen.every)), indent=1))
+
+
 def main() -> None:
     match sys.argv[1:]:
         case ["provider", port_file, log, seed]:
@@ -273,12 +284,7 @@ def main() -> None:
         case ["worker", port, ledger, delivered, seed]:
             asyncio.run(worker(int(port), ledger, delivered, int(seed)))
         case _:
-            parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-            parser.add_argument("--calls", type=int, default=10_000)
-            parser.add_argument("--seed", type=int, default=0)
-            parser.add_argument("--every", type=int, default=500, help="chunks between kills, on average")
-            chosen = parser.parse_args()
-            print(json.dumps(asyncio.run(measure(chosen.calls, chosen.seed, every=chosen.every)), indent=1))
+            measure_and_print(measure, __doc__ or "", every=500)
 
 
 if __name__ == "__main__":

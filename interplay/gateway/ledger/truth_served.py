@@ -11,7 +11,6 @@ of an answer, as they do, so what a kill, a hang-up or a broken answer cut off i
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import csv
@@ -31,6 +30,7 @@ from typing import Any
 from interplay.gateway.contract import Usage
 from interplay.gateway.ledger.book import Book
 from interplay.gateway.ledger.reconcile import read_bill, reconcile
+from interplay.gateway.ledger.truth import measure_and_print
 from interplay.gateway.prices import PICO, PriceBook, usd, values_of
 
 MODELS = {"gpt-5-mini": "openai", "claude-haiku-4-5": "anthropic"}
@@ -379,12 +379,7 @@ def main() -> None:
         port_file, log, seed = sys.argv[2:]
         asyncio.run(provider(Path(port_file), Path(log), int(seed)))
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--calls", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=2000, help="chunks between kills, on average")
-    chosen = parser.parse_args()
-    print(json.dumps(asyncio.run(measure(chosen.calls, chosen.seed, every=chosen.every)), indent=1))
+    measure_and_print(measure, __doc__ or "", every=2000)
 
 
 if __name__ == "__main__":
