@@ -5,15 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import torch
 
 from interplay.core.types import MICRO_TURN_S, BadInput
-from interplay.engine.core import Append, Engine
+from interplay.engine.core import Append, Engine, Opening
 from interplay.model.transformer import Inputs, InteractionModel
 
+ALWAYS, NEVER = 1e-9, 1 - 1e-9  # act in every micro-turn; only listen
 AGES_S = (10, 30, 60, 120, 180, 240, 300)
 PER_MINUTE = round(60 / MICRO_TURN_S)
 
@@ -26,11 +28,11 @@ def cpu_ms(do: Callable[[], object]) -> float:
 
 
 class Crowd:
-    """Sessions of an engine that hear noise, all stepped together."""
+    """Sessions of an engine that hear noise, all stepped together. thresholds: how sure each must be, in turn."""
 
-    def __init__(self, model: InteractionModel, count: int, seed: int) -> None:
+    def __init__(self, model: InteractionModel, count: int, seed: int, thresholds: tuple[float, ...] = (0.5,)) -> None:
         self.engine = Engine(model, slots=count)
-        self.names = [self.engine.open() for _ in range(count)]
+        self.names = [self.engine.open(Opening(threshold=t)) for t, _ in zip(cycle(thresholds), range(count))]
         self.bins = np.random.default_rng(seed).integers(0, 16, (64, 10, 80), dtype=np.uint8)
         self.turn = 0
 
@@ -102,12 +104,14 @@ def flatness(
 ) -> dict[str, Any]:
     """CPU of a step in the last of `minutes` against minute 1, batches of the same size.
 
-    The old batch and a new one take turns, so that whatever else the machine does meets both; `drift` compares the old
-    batch with its own first minute, long ago. by_minute: medians of the old batch's life.
+    Every second session acts in each micro-turn and the others only listen: finding a word costs more than finding
+    none, so sessions left to themselves would be compared by how much they talk. The old batch and a new one take
+    turns, so that whatever else the machine does meets both; `drift` compares the old batch with its own first minute,
+    long ago. by_minute: medians of the old batch's life.
     """
     if minutes < 2:
         raise BadInput("--option age_minutes: at least 2, to compare the last minute with the first")
-    old, young = Crowd(model, batch, seed), Crowd(model, batch, seed)
+    old, young = (Crowd(model, batch, seed, (NEVER, ALWAYS)) for _ in range(2))
     by_minute = []
     for _ in range(round(minutes) - 1):
         by_minute.append(statistics.median(cpu_ms(old.step) for _ in range(PER_MINUTE)))

@@ -91,13 +91,12 @@ def row_bytes(shape: Shape) -> int:
 def allocate(shape: Shape, slots: int, buffer: memoryview | None = None, device: str | torch.device = "cpu") -> State:
     """All rows at once, empty. buffer: memory to lay them in (shared with another process), as it is, not emptied."""
     if buffer is None:
-        state = {
-            name: torch.zeros((slots, *size), dtype=dtype, device=device)
+        # Filled, not `torch.zeros`: its pages would not exist before they are written, and a full machine would say so
+        # in the middle of a conversation.
+        return {
+            name: torch.full((slots, *size), _EMPTY.get(name, 0), dtype=dtype, device=device)
             for name, (size, dtype) in state_spec(shape).items()
         }
-        for name, value in _EMPTY.items():  # only these: untouched zeroes cost no memory yet
-            state[name].fill_(value)
-        return state
     state, at = {}, 0
     for name, (size, dtype) in state_spec(shape).items():
         count = slots * torch.Size(size).numel()
