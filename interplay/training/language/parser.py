@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
-from interplay.training.language import facts
+from interplay.training.language import facts, loose
 from interplay.training.language.forms import CONFUSED, FORMS, SHAPES
 from interplay.training.language.words import (
     COLORS,
@@ -72,6 +73,7 @@ FACTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Form:
+    order: int
     topic: str
     held_out: bool
     literals: frozenset[str]
@@ -79,8 +81,9 @@ class _Form:
 
 
 @cache
-def _table() -> tuple[_Form, ...]:
-    table = []
+def _table() -> dict[str, tuple[_Form, ...]]:
+    """The forms by one word that each cannot do without, the rarest it has; in order of what is meant first."""
+    table: list[_Form] = []
     for topic, groups in FORMS.items():
         for held_out, forms in zip((False, True), groups, strict=True):
             for form in forms:
@@ -88,8 +91,17 @@ def _table() -> tuple[_Form, ...]:
                 body = " ".join(_SLOTS[w[1:-1]] if w[0] == "{" else w for w in words)
                 ends_open = words[-1] in ("{w}",)
                 pattern = re.compile(_BEFORE + body + ("" if ends_open else _AFTER) + "$")
-                table.append(_Form(topic, held_out, frozenset(w for w in words if w[0] != "{"), pattern))
-    return tuple(table)
+                table.append(_Form(len(table), topic, held_out, frozenset(w for w in words if w[0] != "{"), pattern))
+    for topic, forms in loose.LOOSE.items():
+        for form in forms:
+            pattern = re.compile(_BEFORE + loose.pattern(form, _SLOTS) + "$")
+            literals = frozenset(w for w in form.split() if w[0] != "{")
+            table.append(_Form(len(table), topic, False, literals, pattern))
+    uses = Counter(word for form in table for word in form.literals)
+    index: dict[str, list[_Form]] = defaultdict(list)
+    for form in table:
+        index[min(form.literals, key=lambda word: (uses[word], word), default="")].append(form)
+    return {word: tuple(forms) for word, forms in index.items()}
 
 
 def corrected(words: list[str]) -> list[str]:
@@ -147,9 +159,10 @@ def _parse(words: tuple[str, ...], longest: int) -> tuple[Request, bool] | None:
 
 
 def _match(words: list[str], longest: int) -> tuple[Request, bool] | None:
-    have, text = set(words), " ".join(words)
-    for form in _table():
-        if form.literals <= have and (match := form.pattern.match(text)):
+    have, text, table = set(words), " ".join(words), _table()
+    fits = [form for word in ("", *have) for form in table.get(word, ()) if form.literals <= have]
+    for form in sorted(fits, key=lambda form: form.order):
+        if match := form.pattern.match(text):
             request = _build(form.topic, {k: v for k, v in match.groupdict().items() if v}, longest)
             if request is not None:
                 return request, form.held_out
@@ -158,7 +171,7 @@ def _match(words: list[str], longest: int) -> tuple[Request, bool] | None:
 
 def _build(topic: str, slot: dict[str, str], longest: int) -> Request | None:
     """The request that a form means with these words in its slots; None if it means nothing with them."""
-    phrase = tuple((slot.get("p") or slot.get("w") or "").split())
+    phrase = tuple((slot.get("p") or slot.get("w") or "").removeprefix("the word ").split())
     if ("p" in slot or "w" in slot) and not 1 <= len(phrase) <= longest:
         return None
     if {"no", "sorry"} & set(phrase):
@@ -268,26 +281,51 @@ def write_request(
     held_out: bool = False,
     breadth: float = 0.0,
     word: str | None = None,
+    looseness: float = 0.0,
 ) -> str:
     """A request in words. kind: a name in FORMS. Raises ValueError for any other.
 
     seconds: number words to choose times from; avoid: words it must not contain; held_out: in a sentence that
-    training never sees; word: what to put into its one-word slot.
+    training never sees; word: what to put into its one-word slot; looseness: how likely it is put together from
+    loose parts, where its kind has some.
     """
     if kind not in FORMS:
         raise ValueError(f"no such request kind: {kind}")
     for _ in range(200):
-        text = _fill(rng.choice(FORMS[kind][held_out]), kind, rng, seconds, avoid, breadth, word)
+        if looseness and not held_out and kind in loose.LOOSE and rng.random() < looseness:
+            if (text := _loose(kind, rng, seconds, avoid, breadth, word)) is not None:
+                return text
+            continue
+        form = rng.choice(FORMS[kind][held_out])
+        text = _fill(form, _values(form, kind, rng, seconds, avoid, breadth, word))
         # A sum may leave the numbers that exist, a list may read as something else: draw again.
         if _parse(tuple(text.split()), 4) is not None:
             return text
     raise ValueError(f"no {kind} could be written without {sorted(avoid)}")
 
 
-def _fill(
+def _loose(
+    kind: str, rng: random.Random, seconds: tuple[str, ...], avoid: frozenset[str], breadth: float, word: str | None
+) -> str | None:
+    """A request put together from loose parts; None if together they read as another one, or as a held-out sentence."""
+    form = loose.draw(rng.choice(loose.LOOSE[kind]), rng)
+    values = _values(form, kind, rng, seconds, avoid, breadth, word)
+    text = _fill(form, values)
+    found = _parse(tuple(text.split()), 4)
+    if found is None or found[1] or (found[0].kind, found[0].phrase) != (kind, tuple(values["p"].split())):
+        return None
+    return text
+
+
+def _fill(form: str, values: dict[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda slot: values[slot[1]], form)
+
+
+def _values(
     form: str, kind: str, rng: random.Random, seconds: tuple[str, ...], avoid: frozenset[str], breadth: float,
     word: str | None,
-) -> str:  # fmt: skip
+) -> dict[str, str]:  # fmt: skip
+    """What to put into the slots of a form of `kind`."""
     numbers = seconds if "seconds" in form else tuple(NUMBERS)[:20]
     n = rng.choice(numbers) if numbers else "two"
     m = rng.choice(tuple(NUMBERS)[:20])
@@ -300,13 +338,12 @@ def _fill(
     if kind in ("remember", "recall"):
         y = rng.choice(tuple(FACTS))
         x = word or rng.choice(FACTS[y])
-    values = {
+    return {
         "p": phrase(rng, avoid | {x}, breadth), "x": x, "y": y, "n": n, "m": m,
         "a": rng.choice(("the", "an" if x[0] in "aeiou" else "a")),
         "w": x if kind == "remember" else " ".join(rng.choices(CONTENT, k=rng.choice((1, 2, 2, 3, 3, 4)))),
         "c": rng.choice(COLORS), "s": rng.choice(SHAPES), "name": word or rng.choice(NAMES),
     }  # fmt: skip
-    return re.sub(r"\{(\w+)\}", lambda slot: values[slot[1]], form)
 
 
 def _several(rng: random.Random, seconds: tuple[str, ...]) -> tuple[str, str]:

@@ -90,6 +90,7 @@ class Mix:
     line: float = 0.0  # share of scenes with level jumps, clipping or a phone codec
     bursts: float = 0.0  # share of scenes with short noises: a cough, a door
     breadth: float = 0.0  # share of content words from beyond the core
+    looseness: float = 0.0  # share of reminders and cues that are put together from loose parts
 
     @classmethod
     def everything(cls, **changes: float) -> Mix:
@@ -104,5 +105,7 @@ class Mix:
         return cls(**({name: float(name in programs) for name in PROGRAMS} | changes))
 
 
-_DIALS = ("natural", "decoy", "standing", "manners", "side", "echo", "missing", "line", "bursts", "breadth")
+_DIALS = (
+    "natural", "decoy", "standing", "manners", "side", "echo", "missing", "line", "bursts", "breadth", "looseness",
+)  # fmt: skip
 PROGRAMS = tuple(f.name for f in fields(Mix) if f.name not in _DIALS)

@@ -131,7 +131,7 @@ class Stage:
         allowed = tuple(n for n in NUMBER_WORDS if NUMBERS[n] <= max(longest_s, 2))
         return write_request(
             kind, self.rng, seconds=allowed, avoid=frozenset(self.cues()), held_out=self.held_out_words,
-            breadth=self.mix.breadth, word=word,
+            breadth=self.mix.breadth, word=word, looseness=self.mix.looseness,
         )  # fmt: skip
 
     def cues(self) -> set[str]:

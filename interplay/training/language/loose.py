@@ -1,0 +1,86 @@
+"""Reminders and cues in looser words: openers, verbs and ways to say when, put together at random.
+
+Training draws them beside the sentences of forms.py, so that a model learns the parts of a request and not two dozen
+sentences by heart. {ask}, {say} and so on stand for one of the alternatives below; "" is one, too. The bench asks in
+the sentences of forms.py; its held-out ones are never put together here (`write_request` checks each).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+_ASK = (
+    "", "", "", "please", "can you", "could you", "would you", "will you", "could you please", "i want you to",
+    "i need you to", "i would like you to", "you can", "you should", "just", "now", "so", "hey", "try to",
+)  # fmt: skip
+_SAY = ("say", "say", "say the word", "tell me", "give me", "call out", "shout", "let me hear")
+_END = ("", "", "", "please", "for me", "now", "okay", "thanks", "if you can")
+ALTERNATIVES: dict[str, tuple[str, ...]] = {
+    "ask": _ASK,
+    "say": _SAY,
+    "remind": (*_SAY, "remind me to"),
+    "end": _END,
+    "always": (*_ASK, "from now on", "always"),
+    "until": (*_END, "until i say stop", "until i tell you to stop", "from now on", "while i talk", "all the time"),
+    "over": ("are over", "are up", "have passed", "are gone"),
+    "when": ("when", "once", "as soon as"),
+    "whenever": ("when", "whenever", "every time", "each time", "any time", "if", "once"),
+    "hear": (
+        "i say", "i say", "i say the word", "you hear", "you hear the word", "you hear me say", "i mention",
+        "i mention the word", "i use the word",
+    ),
+    "reply": (
+        *_SAY, "you say", "please say", "you should say", "i want you to say", "i want to hear", "you tell me",
+    ),
+}  # fmt: skip
+LOOSE: dict[str, tuple[str, ...]] = {
+    "every": (
+        "{always} {remind} {p} once every {n} seconds {until}",
+        "{always} {remind} {p} again and again every {n} seconds",
+        "{always} {remind} {p} every {n} seconds {until}",
+        "once every {n} seconds {ask} {remind} {p} {until}",
+        "every {n} seconds {ask} {remind} {p} {until}",
+    ),
+    "after": (
+        "{ask} {remind} {p} in {n} seconds {end}",
+        "{ask} {remind} {p} in {n} seconds from now {end}",
+        "{ask} {remind} {p} after {n} seconds {end}",
+        "{ask} {remind} {p} {when} {n} seconds {over} {end}",
+        "in {n} seconds {ask} {remind} {p} {end}",
+        "in {n} seconds from now {ask} {remind} {p} {end}",
+        "after {n} seconds {ask} {remind} {p} {end}",
+        "{when} {n} seconds {over} {ask} {remind} {p} {end}",
+    ),
+    "cue": (
+        "{whenever} {hear} {x} {reply} {p} {end}",
+        "{always} {say} {p} {whenever} {hear} {x} {end}",
+    ),
+}
+
+
+def draw(form: str, rng: random.Random) -> str:
+    """A loose form with its alternatives chosen: a sentence as forms.py has them."""
+    text = re.sub(r"\{(\w{2,})\}", lambda slot: rng.choice(ALTERNATIVES[slot[1]]), form)
+    return " ".join(text.split())
+
+
+def pattern(form: str, slots: dict[str, str]) -> str:
+    """The regular expression of a loose form; slots: those of its one-letter slots. "please" is not looked at."""
+    parts = []
+    for word in form.split():
+        name = word[1:-1] if word[0] == "{" else ""
+        if len(name) < 2:
+            parts.append((slots[name] if name else word, False))
+            continue
+        texts = {" ".join(w for w in text.split() if w != "please") for text in ALTERNATIVES[name]}
+        longest_first = sorted(texts - {""}, key=lambda text: (-len(text), text))
+        parts.append((f"(?:{'|'.join(longest_first)})", "" in texts))
+    last = max(i for i, (_, optional) in enumerate(parts) if not optional)
+    out = ""
+    for i, (part, optional) in enumerate(parts):
+        if i > last:
+            out += f"(?: {part})?"
+        else:
+            out += f"(?:{part} )?" if optional else part + " " * (i < last)
+    return out
