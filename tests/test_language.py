@@ -7,7 +7,7 @@ import random
 import pytest
 
 from interplay.training import language
-from interplay.training.language import chatter, facts, forms, spanish, words
+from interplay.training.language import chatter, facts, forms, loose, spanish, words
 from interplay.training.language.parser import corrected, is_held_out, parse_request, write_request
 
 SECONDS = ("two", "three", "nine", "twenty")
@@ -46,6 +46,19 @@ def test_there_are_enough_phrasings_of_everything():
         if not kind.startswith("talk_") and kind != "repeat":
             assert len(training) >= 6 and len(held_out) >= 2, kind
     assert {k for group in forms.FAMILIES.values() for k in group} == set(forms.FORMS)
+
+
+@pytest.mark.parametrize("kind", sorted(loose.LOOSE))
+def test_loose_parts_mean_what_they_were_put_together_for_and_are_never_held_out(kind):
+    rng, listed, seen = random.Random(7), set(forms.FORMS[kind][0]), set()
+    for _ in range(300):
+        text = write_request(kind, rng, seconds=("four", "nine"), avoid=frozenset({"tiger"}), looseness=1.0)
+        request = parse_request(text.split())
+        assert request is not None and request.kind == kind and 1 <= len(request.phrase) <= 4, text
+        assert not is_held_out(text.split()) and "tiger" not in text, text
+        assert request.seconds in (4.0, 9.0) or kind == "cue", text
+        seen.add(text)
+    assert len(seen) > 250 > len(listed)  # there is always another way to put it
 
 
 def test_slots_come_back_as_they_went_in():

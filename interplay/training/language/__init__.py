@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from interplay.model.vocabulary import tokens
-from interplay.training.language import chatter, facts, forms, parser, spanish, words
+from interplay.training.language import chatter, facts, forms, loose, parser, spanish, words
 from interplay.training.language.chatter import CHATTER, WORD_LISTS, write_chatter, write_story
 from interplay.training.language.forms import FAMILIES, FORMS
 from interplay.training.language.parser import Request, corrected, is_held_out, parse_request, write_request
@@ -47,6 +47,8 @@ def base_vocabulary() -> list[str]:
     found |= {*facts.OPPOSITES, *facts.COLOR_OF, *forms.SHAPES, *forms.CONFUSED}
     found |= {w for group in forms.CONFUSED.values() for w in group}
     texts = [form for groups in FORMS.values() for group in groups for form in group]
+    texts += [text for texts in loose.ALTERNATIVES.values() for text in texts]
+    texts += [re.sub(r"\{\w+\}", " ", form) for forms in loose.LOOSE.values() for form in forms]
     texts += [*PHRASES, *facts.TALES.values(), facts.ABOUT_ME, facts.SKILLS, *facts.REMARKS, *facts.REMARKS.values()]
     texts += [answer for _, answer in facts.SMALL_TALK.values()]
     for name in ("CHATTER", "STORY_OPENINGS", "HELD_OUT_STORY_OPENINGS", "STORY_PARTS", "STORY_ENDS", "QUOTES",

@@ -18,7 +18,8 @@ parse_request("say apple every five no seven seconds please".split())   # every,
 
 Requests have at least six sentences for training and two that training never sees; tests and the bench ask for those
 with `write_request(kind, rng, ..., held_out=True)`. The parser is made from the same sentences and forgives politeness,
-hesitations and one self-correction. Recorded clips in a held-out phrasing are left out of training.
+hesitations and one self-correction. Recorded clips in a held-out phrasing are left out of training. Reminders and cues
+can also be put together from loose parts: openers, verbs, ways to say when (`looseness`, see `loose.py`).
 
 ## Requests
 
