@@ -319,10 +319,18 @@ def train(
 def voicebank(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="A new data folder for `interplay train --data`.")],
     count: Annotated[int, typer.Option("--count", help="How many sentences.")] = 1000,
+    single: Annotated[
+        Path | None,
+        typer.Option("--join", metavar="FOLDER", help="Instead: utterances joined from recordings of single words."),
+    ] = None,
+    speakers: Annotated[
+        list[str] | None, typer.Option("--speaker", help="With --join: whom to take; repeatable, default: all.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Make training speech: requests and chatter by the agent's own voice, with exact word times."""
     try:
+        from interplay.training.joining import join
         from interplay.training.voicebank import make
     except ImportError as error:
         raise _missing(error, "the voicebank", "train,voice") from error
@@ -330,9 +338,18 @@ def voicebank(
 
     if count < 1:
         raise BadInput(f"--count {count}: at least one sentence")
+    if speakers and single is None:
+        raise BadInput("--speaker says whom to take from --join FOLDER; there is none")
     with Progress(transient=True) as progress:
         task = progress.add_task("speaking", total=count)
-        index = make(out, count, seed=seed, watch=lambda done: progress.update(task, completed=done))
+
+        def watch(done: int) -> None:
+            progress.update(task, completed=done)
+
+        if single is None:
+            index = make(out, count, seed=seed, watch=watch)
+        else:
+            index = join(single, out, count, speakers=speakers or (), seed=seed, watch=watch)
     typer.echo(f"wrote {index}")
 
 
