@@ -9,6 +9,7 @@ Sessions, chunks and whole training scenes all go through these functions; that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,11 @@ from interplay.model.transformer import InteractionModel
 
 ROWS = 4  # fewest rows of a product
 GATE = 32  # columns that the copy gate's product is padded to
+
+
+Mixture = Callable[[Experts, Tensor], Tensor]
+# Adds (rows, n) to columns of (rows, vocabulary), see `Weights.pile`.
+Pile = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Layer(NamedTuple):
@@ -88,6 +94,65 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * torch.cat([cos, cos], -1) + x.roll(half, -1) * torch.cat([-sin, sin], -1)
 
 
+def pile(table: Tensor, columns: Tensor, more: Tensor) -> Tensor:
+    """`table` (rows, columns) with `more` (rows, n) added in `columns`, one after the other."""
+    return table.scatter_add(1, columns, more)
+
+
+def pile_sorted(table: Tensor, columns: Tensor, more: Tensor) -> Tensor:
+    """As `pile`, where that one adds in whatever order threads arrive (CUDA): sorted first, so that the order of a sum
+    is always the same."""
+    rows, width = table.shape
+    at = torch.arange(rows, device=table.device)[:, None] * width + columns
+    return table.flatten().index_put((at.flatten(),), more.flatten(), accumulate=True).view(rows, width)
+
+
+def mixture(experts: Experts, x: Tensor) -> Tensor:
+    """What a mixture of experts adds: sorted by expert as in training, no expert on fewer than `ROWS` rows."""
+    rows = x.flatten(0, -2)
+    weights, chosen = _route(experts, rows)
+    expert = chosen.flatten()
+    order = expert.argsort(stable=True)
+    counts = torch.bincount(expert, minlength=len(experts.up)).tolist()
+    parts = []
+    for e, part in enumerate(rows[order // experts.active].split(counts)):
+        if len(part):
+            gate, value = (rows4(part) @ experts.up[e]).chunk(2, -1)
+            parts.append(((F.silu(gate) * value) @ experts.down[e])[: len(part)])
+    out = torch.cat(parts)
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return _add_up(out[back].view(len(rows), experts.active, -1) * weights[..., None]).view_as(x)
+
+
+def mixture_whole(experts: Experts, x: Tensor) -> Tensor:
+    """The same with every expert on all rows, so that no shape depends on who chose what."""
+    rows = x.flatten(0, -2)
+    weights, chosen = _route(experts, rows)
+    enough, parts = rows4(rows), []
+    for up, down in zip(experts.up, experts.down, strict=True):
+        gate, value = (enough @ up).chunk(2, -1)
+        parts.append((F.silu(gate) * value) @ down)
+    each = torch.arange(len(rows), device=x.device)[:, None]
+    return _add_up(torch.stack(parts)[chosen, each] * weights[..., None]).view_as(x)
+
+
+def _route(experts: Experts, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (rows, active), which sum to 1, and experts int64 (rows, active)."""
+    scores = logistic(F.linear(rows4(rows), experts.router.weight))[: len(rows)]
+    chosen = (scores + experts.bias).topk(experts.active, -1).indices
+    weights = scores.gather(-1, chosen)
+    return weights / weights.sum(-1, keepdim=True), chosen
+
+
+def _add_up(pairs: Tensor) -> Tensor:
+    """(rows, active, width) -> (rows, width), one after the other."""
+    total = pairs[:, 0]
+    for i in range(1, pairs.shape[1]):
+        total = total + pairs[:, i]
+    return total
+
+
 class Weights:
     """A model's parameters arranged for the engine; with gradients if the caller records them.
 
@@ -114,6 +179,7 @@ class Weights:
         self.leave = across(torch.cat([copy.key.weight, model.recall.value.weight]))
         self.leave_bias = torch.cat([copy.key.bias, model.recall.value.bias])
         device = model.words.device
+        self.pile: Pile = pile if device.type == "cpu" else pile_sorted
         self.levels = (torch.arange(model.audio.table.shape[0] // 16, device=device) * 16)[None, None]
         half = self.config.width // self.config.heads // 2
         inverse = self.config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
@@ -130,7 +196,7 @@ class Weights:
         angles = steps[..., None] * self.inverse
         return angles.cos().float(), angles.sin().float()
 
-    def _look_up(self, ids: Tensor) -> Tensor:
+    def look_up(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.model.words) * (self.config.width**0.5 * (ids > 0)).unsqueeze(-1)
 
     def feedback(self, heard: Tensor, said: Tensor, event: Tensor, marks: Tensor, proactivity: Tensor) -> Tensor:
@@ -142,7 +208,7 @@ class Weights:
         x = (proactivity - 0.5).unsqueeze(-1) * model.manner
         for ids, feed in zip((heard, said, event), self.feeds, strict=True):
             if ids.any():
-                x = x + F.linear(rows4(self._look_up(ids)), feed)[: len(x)]
+                x = x + F.linear(rows4(self.look_up(ids)), feed)[: len(x)]
         if marks.any():
             for i in range(marks.shape[-1]):
                 x = x + marks[:, i : i + 1].to(x.dtype) * model.marks[i]
@@ -173,7 +239,7 @@ class Weights:
         qkv = qkv.view(rows, x.shape[1], 3, self.config.heads, -1).permute(2, 0, 3, 1, 4)
         return unit(qkv[:2]) * layer.gains, qkv[2]
 
-    def finish(self, layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
+    def finish(self, layer: Layer, x: Tensor, attended: Tensor, mixture: Mixture = mixture) -> Tensor:
         """Add what attention found, (rows, positions, width), and the feed-forward to `x`."""
         x = x + F.linear(attended, layer.out)
         h = unit(x)
@@ -190,28 +256,3 @@ class Weights:
     def wording(self, now: Tensor) -> Tensor:
         """Probabilities of the next word without copying, (rows, vocabulary)."""
         return F.linear(now, self.said).softmax(-1)
-
-
-def mixture(experts: Experts, x: Tensor) -> Tensor:
-    """What a mixture of experts adds: sorted by expert as in training, no expert on fewer than `ROWS` rows."""
-    rows = x.flatten(0, -2)
-    scores = logistic(F.linear(rows4(rows), experts.router.weight))[: len(rows)]
-    chosen = (scores + experts.bias).topk(experts.active, -1).indices
-    weights = scores.gather(-1, chosen)
-    weights = weights / weights.sum(-1, keepdim=True)
-    expert = chosen.flatten()
-    order = expert.argsort(stable=True)
-    counts = torch.bincount(expert, minlength=len(experts.up)).tolist()
-    parts = []
-    for e, part in enumerate(rows[order // experts.active].split(counts)):
-        if len(part):
-            gate, value = (rows4(part) @ experts.up[e]).chunk(2, -1)
-            parts.append(((F.silu(gate) * value) @ experts.down[e])[: len(part)])
-    out = torch.cat(parts)
-    back = torch.empty_like(order)
-    back[order] = torch.arange(len(order), device=order.device)
-    pairs = out[back].view(len(rows), experts.active, -1) * weights[..., None]
-    total = pairs[:, 0]
-    for i in range(1, experts.active):
-        total = total + pairs[:, i]
-    return total.view_as(x)

@@ -5,6 +5,7 @@ Nothing here knows about time or threads: whoever calls `step` decides when and 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import secrets
@@ -16,9 +17,11 @@ import torch
 from torch import Tensor
 
 from interplay.core.types import BadInput
+from interplay.engine import device as devices
 from interplay.engine import exact, snapshots
 from interplay.engine.arithmetic import ROWS, Weights
 from interplay.engine.errors import NoSession, OutOfOrder, Overloaded
+from interplay.engine.graph import Player
 from interplay.engine.state import META_BYTES, ROLLBACK, Shape, State, allocate, clear, put, rewind, take
 from interplay.engine.step import Arena, StepInputs, commit, step
 from interplay.model.config import MARKS, PREFIX_WORDS, WORDED
@@ -77,21 +80,28 @@ class Chosen:
 
 @dataclass(slots=True)
 class Seat:
-    """A session in its slot."""
+    """A session in its slot. last: the last micro-turn that ran, as in the slot, which may be far away."""
 
     id: str
     slot: int
     opening: Opening
+    last: int = -1
     extra: dict = field(default_factory=dict)
 
 
 class Pool:
-    """The slots of all sessions of one shape. A slot that was left is cleared before anyone else sits in it."""
+    """The slots of all sessions of one shape. A slot that was left is cleared before anyone else sits in it.
 
-    def __init__(self, shape: Shape, slots: int, buffer: memoryview | None = None, device: str = "cpu") -> None:
+    player: runs the steps where they have one fixed shape.
+    """
+
+    def __init__(
+        self, shape: Shape, slots: int, buffer: memoryview | None = None, device: str | torch.device = "cpu"
+    ) -> None:
         self.shape, self.slots = shape, slots
         self.state: State = allocate(shape, slots, buffer, device)
         self.arena = Arena(shape, self.state)
+        self.player: Player | None = None
         self.free = list(range(slots - 1, -1, -1))  # the lowest first: neighbours in the batch are neighbours in memory
 
     def take(self) -> int:
@@ -105,48 +115,52 @@ class Pool:
         self.free.sort(reverse=True)
 
 
-def _everyone(pool: Pool, due: StepInputs) -> StepInputs:
-    """The same step with a row for every slot. Rows that are not due compute a next micro-turn that nobody commits:
-    it lies in a place of the ring that no window reaches."""
-    slots = torch.arange(pool.slots)
-
-    def spread(part: torch.Tensor, fill: torch.Tensor | None = None) -> torch.Tensor:
-        whole = part.new_zeros(pool.slots, *part.shape[1:]) if fill is None else fill.clone()
-        whole[due.slots] = part
-        return whole
-
-    return StepInputs(
-        slots,
-        spread(due.turns, pool.state["last"] + 1),
-        spread(due.bins),
-        spread(due.heard),
-        spread(due.said),
-        spread(due.event),
-        spread(due.marks),
-        None if due.frames is None else spread(due.frames),
-    )
-
-
 class Engine:
     """All sessions of one process. Not thread-safe: one owner calls it.
 
     slots, video_slots: how many sessions without and with video. fixed: always run all slots of a pool in one shape,
-    the fallback for a machine whose products depend on the batch (see `selftest.py`).
+    the fallback for a machine whose products depend on the batch (see `selftest.py`). device: see `device.choose`; on
+    CUDA the shape is always fixed, and record: whether its steps are replayed as CUDA graphs. Raises BadInput.
+
+    at_once: whether micro-turns whose outcome is known may be computed many at once. Not on CUDA before the self-test
+    has found that the bits are the same; they are stepped through then.
     """
 
     def __init__(
-        self, model: InteractionModel, *, slots: int = 16, video_slots: int = 0, fixed: bool = False
+        self,
+        model: InteractionModel,
+        *,
+        slots: int = 16,
+        video_slots: int = 0,
+        fixed: bool = False,
+        device: str | torch.device = "cpu",
+        record: bool = True,
     ) -> None:
         if video_slots and not model.config.glances:
             raise BadInput("this model has no eyes: video_slots must be 0")
-        self.model, self.fixed = model.eval().requires_grad_(False), fixed
+        self.device = devices.choose(device)
+        devices.prepare(self.device)
+        if model.words.device != self.device:
+            model = copy.deepcopy(model).to(self.device)  # the caller's stays where it is
+        self.model, self.record = model.eval().requires_grad_(False), record
+        self.fixed, self.at_once = fixed or self.device.type != "cpu", self.device.type == "cpu"
         with torch.no_grad():
             self.weights = Weights(self.model)
         self.fingerprint = snapshots.fingerprint(self.model)
         self.vocabulary_size = len(model.words)
-        self.audio = Pool(Shape(model.config, 0), slots)
-        self.video = Pool(Shape(model.config, model.config.glances), video_slots) if video_slots else None
+        shapes = Shape(model.config, 0), Shape(model.config, model.config.glances)
+        self._hold(
+            Pool(shapes[0], slots, device=self.device),
+            Pool(shapes[1], video_slots, device=self.device) if video_slots else None,
+        )
         self.seats: dict[str, Seat] = {}
+
+    def _hold(self, audio: Pool, video: Pool | None) -> None:
+        """These are the slots."""
+        self.audio, self.video = audio, video
+        if self.fixed:
+            for pool in self.pools:
+                pool.player = Player(self.weights, pool.arena, record=self.record)
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -195,8 +209,7 @@ class Engine:
 
     def last(self, session: str) -> int:
         """The last micro-turn that ran, -1 for none. Raises NoSession."""
-        seat = self._seat(session)
-        return int(self.pool(seat).state["last"][seat.slot])
+        return self._seat(session).last
 
     def rollback(self, session: str, turn: int) -> None:
         """Take back `turn` and everything after it: `append` goes on with `turn`.
@@ -204,11 +217,10 @@ class Engine:
         Raises NoSession, or BadInput for what lies further back than `ROLLBACK` micro-turns or ahead.
         """
         seat = self._seat(session)
-        state = self.pool(seat).state
-        last = int(state["last"][seat.slot])
+        last = seat.last
         if not 0 <= turn <= last + 1 or last - turn >= ROLLBACK:
             raise BadInput(f"cannot go back to micro-turn {turn}: the last one is {last}, {ROLLBACK} can be taken back")
-        rewind(state, seat.slot, turn)
+        seat.last = rewind(self.pool(seat).state, seat.slot, turn)
 
     def known(self, append: Append) -> Chosen | None:
         """What this very micro-turn brought already, if it ran; None if it is still to run.
@@ -225,7 +237,7 @@ class Engine:
             raise BadInput("frames are uint8 (80, 80, 3), in sessions that were opened with video")
         pool = self.pool(seat)
         state, place = pool.state, append.turn % pool.shape.ring
-        if append.turn > int(state["last"][seat.slot]):
+        if append.turn > seat.last:
             return None
         if int(state["stamp"][seat.slot, place]) != append.turn:
             raise OutOfOrder(f"micro-turn {append.turn} is past, and did not run or is forgotten")
@@ -253,22 +265,46 @@ class Engine:
     def _batch(self, appends: list[Append]) -> list[Chosen]:
         seats = [self.seats[a.session] for a in appends]
         pool = self.pool(seats[0])
+        if pool.player is not None:
+            return self._play(pool.player, appends, seats)
         inputs = self._inputs(pool, appends, seats)
-        out = step(self.weights, pool.arena, _everyone(pool, inputs) if self.fixed else inputs)
+        out = step(self.weights, pool.arena, inputs)
         heard, odds = out.heard.argmax(-1), out.decision.softmax(-1)
-        if self.fixed:
-            heard, odds = heard[inputs.slots], odds[inputs.slots]
         decision, words = self._decide(odds, seats), torch.zeros(len(seats), dtype=torch.int64)
         worded = [row for row, d in enumerate(decision.tolist()) if d in WORDED]
         if worded:
-            scores = out.say(range(pool.slots))[inputs.slots[worded]] if self.fixed else out.say(worded)
+            scores = out.say(worded)
             scores[:, :2] = float("-inf")  # having decided to put a word out, it does
             words[worded] = scores.argmax(-1)
         digest = torch.tensor([a.digest() for a in appends])
         chosen = {"heard": heard, "said": words, "decision": decision, "odds": odds, "digest": digest}
         commit(pool.state, pool.shape, inputs, chosen)
+        for append, seat in zip(appends, seats, strict=True):
+            seat.last = append.turn
         rows = zip(appends, heard.tolist(), words.tolist(), decision.tolist(), odds.tolist(), strict=True)
         return [Chosen(a.session, a.turn, h, w, d, tuple(o)) for a, h, w, d, o in rows]
+
+    def _play(self, player: Player, appends: list[Append], seats: list[Seat]) -> list[Chosen]:
+        """As `_batch`, in the fixed shape."""
+        rows = []
+        for append, seat in zip(appends, seats, strict=True):
+            fields: dict[str, object] = {
+                "turn": append.turn,
+                "bins": append.bins,
+                "voiced": -1 if append.said is None else append.said,
+                "event": append.event,
+                "marks": append.marks,
+                "threshold": seat.opening.threshold,
+                "digest": append.digest(),
+            }
+            rows.append((seat.slot, fields if append.frame is None else fields | {"frames": append.frame}))
+        taken = player.step(rows)
+        results = []
+        for i, (append, seat) in enumerate(zip(appends, seats, strict=True)):
+            words = taken["heard"][i], taken["said"][i], taken["decision"][i]
+            results.append(Chosen(append.session, append.turn, *words, tuple(taken["odds"][i])))
+            seat.last = append.turn
+        return results
 
     def _inputs(self, pool: Pool, appends: list[Append], seats: list[Seat]) -> StepInputs:
         slots = torch.tensor([seat.slot for seat in seats])
@@ -291,7 +327,7 @@ class Engine:
         )
 
     def _decide(self, odds: Tensor, seats: list[Seat]) -> Tensor:
-        return decide(odds, torch.tensor([seat.opening.threshold for seat in seats]))
+        return decide(odds, torch.tensor([seat.opening.threshold for seat in seats], device=odds.device))
 
     @torch.no_grad()
     def prefill(self, session: str, appends: Sequence[Append], heard: Sequence[int], said: Sequence[int]) -> None:
@@ -311,7 +347,7 @@ class Engine:
         while at < len(appends):
             count = min(len(appends) - at, ring - (first + at) % ring)
             part = slice(at, at + count)
-            if count < ROWS:
+            if count < ROWS or not self.at_once:
                 for a, h, s in zip(appends[part], heard[part], said[part], strict=True):
                     self.step([a])
                     place = a.turn % ring
@@ -341,38 +377,37 @@ class Engine:
             at = end
 
     def _chunk(self, seat: Seat, appends: Sequence[Append], heard: list[int], said: list[int]) -> None:
-        shape, state, slot = self.audio.shape, self.audio.state, seat.slot
-        last, count = int(state["last"][slot]), len(appends)
-        fed = torch.tensor([0, 0])
-        if last >= 0:
-            fed = torch.stack([state[name][slot, last % shape.ring] for name in ("heard", "said")])
+        shape, state, slot, device = self.audio.shape, self.audio.state, seat.slot, self.device
+        last, count = seat.last, len(appends)
+        fed = [int(state[name][slot, last % shape.ring]) if last >= 0 else 0 for name in ("heard", "said")]
         voiced = [a.said for a in appends]
-        before = [w if (v := voiced[i]) is None else v for i, w in enumerate([int(fed[1]), *said[:-1]])]
+        before = [w if (v := voiced[i]) is None else v for i, w in enumerate([fed[1], *said[:-1]])]
         inputs = Inputs(
-            torch.from_numpy(np.stack([a.bins for a in appends]))[None],
-            torch.tensor([[int(fed[0]), *heard[:-1]]]),
-            torch.tensor([before]),
-            torch.tensor([heard]),
-            torch.tensor([[a.event for a in appends]]),
-            torch.tensor([[a.marks for a in appends]], dtype=torch.bool),
+            torch.from_numpy(np.stack([a.bins for a in appends]))[None].to(device),
+            torch.tensor([[fed[0], *heard[:-1]]], device=device),
+            torch.tensor([before], device=device),
+            torch.tensor([heard], device=device),
+            torch.tensor([[a.event for a in appends]], device=device),
+            torch.tensor([[a.marks for a in appends]], dtype=torch.bool, device=device),
             None,
             state["proactivity"][slot][None],
         )
         row = {name: tensor[slot][None] for name, tensor in state.items()}
-        start, live = last + 1, torch.ones(1, count, dtype=torch.bool)
-        out, after = exact.lap(self.weights, shape, row, start, inputs, live, torch.tensor([last >= 0]))
+        start, live = last + 1, torch.ones(1, count, dtype=torch.bool, device=device)
+        out, after = exact.lap(self.weights, shape, row, start, inputs, live, live.new_tensor([last >= 0]))
         for name, value in after.items():
             if name not in ("stamp", "last"):
                 state[name][slot] = value[0]
-        turns = torch.arange(start, start + count)
+        turns = torch.arange(start, start + count, device=device)
         place = turns % shape.ring
         odds = out.decision[0].softmax(-1)
-        state["heard"][slot, place], state["said"][slot, place] = torch.tensor(heard), torch.tensor(said)
+        for name, words in (("heard", heard), ("said", said)):
+            state[name][slot, place] = torch.tensor(words, device=device)
         state["odds"][slot, place] = odds
         state["decision"][slot, place] = self._decide(odds, [seat] * count)
-        state["digest"][slot, place] = torch.tensor([a.digest() for a in appends])
+        state["digest"][slot, place] = torch.tensor([a.digest() for a in appends], device=device)
         state["stamp"][slot, place] = turns
-        state["last"][slot] = start + count - 1
+        state["last"][slot] = seat.last = start + count - 1
 
     def snapshot(self, session: str, extra: dict | None = None) -> bytes:
         """Everything the session is, to go on from elsewhere. extra: small JSON of the caller's. Raises NoSession."""
@@ -394,6 +429,7 @@ class Engine:
         seat = Seat(name, pool.take(), opening)
         try:
             put(pool.state, seat.slot, row)
+            seat.last = int(row["last"])
             self._write_meta(pool, seat)
         except ValueError as error:
             pool.leave(seat.slot)
@@ -413,7 +449,7 @@ class Engine:
         return seat
 
     def _pin(self, state: State, slot: int, prefix: tuple[int, ...]) -> None:
-        for name, value in exact.pin(self.weights, torch.tensor(prefix)).items():
+        for name, value in exact.pin(self.weights, torch.tensor(prefix, device=self.device)).items():
             row = state[name][slot]
             (row[:, :PREFIX_WORDS] if name[0] in "kv" else row[:PREFIX_WORDS]).copy_(value)
 

@@ -73,6 +73,7 @@ def forward(model: InteractionModel, inputs: Inputs, ran: Tensor | None = None) 
     nothing); default: all did. Outputs are (batch, turns, ...).
     """
     weights = Weights(model)
+    ran = None if ran is None else ran.to(inputs.bins.device)
     shape = Shape(model.config, 0 if inputs.frames is None else model.config.glances)
     batch, turns = inputs.bins.shape[:2]
     state = blank(weights, shape, inputs.prefix, batch)
@@ -80,11 +81,11 @@ def forward(model: InteractionModel, inputs: Inputs, ran: Tensor | None = None) 
     for start in range(0, turns, shape.ring):
         count = min(shape.ring, turns - start)
         part = _slice(inputs, start, count, model)
-        live = torch.ones(batch, count, dtype=torch.bool) if ran is None else ran[:, start : start + count]
+        live = part.bins.new_ones(batch, count, dtype=torch.bool) if ran is None else ran[:, start : start + count]
         if count < ROWS:
             part, live = _fill(part, ROWS - count), F.pad(live, (0, ROWS - count))
         before = live.new_zeros(batch) if start == 0 else (live.new_ones(batch) if ran is None else ran[:, start - 1])
-        out, state = lap(weights, shape, state, start, part, live.to(part.bins.device), before)
+        out, state = lap(weights, shape, state, start, part, live, before)
         outs.append(Outputs(*(values[:, :count] for values in out)))
     return Outputs(*(torch.cat(values, 1) for values in zip(*outs, strict=True)))
 
@@ -247,7 +248,7 @@ def _read(
     before = query @ after["copy_keys"][:, :PREFIX_WORDS].mT
     scores = torch.cat([before, torch.where(here[:, PREFIX_WORDS:], new, old)], 2)
     usable = torch.cat([used.new_ones(batch, turns, PREFIX_WORDS), used], 2) & (words > 1)
-    flat = (scores.flatten(0, 1), usable.flatten(0, 1), gate, weights.wording(now), words.flatten(0, 1))
+    flat = (scores.flatten(0, 1), usable.flatten(0, 1), gate, weights.wording(now), words.flatten(0, 1), weights.pile)
     said = mix(*flat).view(batch, turns, -1)
     decision = F.linear(now, model.decision.weight, model.decision.bias).view(batch, turns, -1)
     return Outputs(decision, F.linear(rows, weights.heard).view(batch, turns, -1), said)

@@ -33,7 +33,7 @@ class MappedEngine(Engine):
             size = buffer_bytes(shape, count)
             pools.append(Pool(shape, count, memory[at : at + size]))
             at += size
-        self.audio, self.video = pools[0], pools[1] if video_slots else None
+        self._hold(pools[0], pools[1] if video_slots else None)
         for pool in pools:
             _vacate(pool) if fresh else self._take_over(pool)
         (folder / LABEL).write_text(label)  # now it is in order; whoever dies before this leaves nothing to take over
@@ -48,7 +48,7 @@ class MappedEngine(Engine):
                 opening = Opening(**{**meta["opening"], "prefix": tuple(meta["opening"]["prefix"])})
                 if meta["session"] in self.seats:
                     raise ValueError("two lives of one session")
-                self.seats[meta["session"]] = Seat(meta["session"], slot, opening)
+                self.seats[meta["session"]] = Seat(meta["session"], slot, opening, int(pool.state["last"][slot]))
             except (ValueError, KeyError, TypeError):
                 pool.free.append(slot)
                 clear(pool.state, slot)

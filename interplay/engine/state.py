@@ -133,13 +133,16 @@ def put(state: State, slot: int, row: Mapping[str, Tensor]) -> None:
         tensor[slot].copy_(row[name])
 
 
-def rewind(state: State, slot: int, turn: int) -> None:
-    """Take back micro-turn `turn` and all later ones. The caller has checked that they are within `ROLLBACK`.
+def rewind(state: State, slot: int, turn: int) -> int:
+    """Take back micro-turn `turn` and all later ones; the last one that is left, -1 for none. The caller has checked
+    that they are within `ROLLBACK`.
 
     What they overwrote had left the window of every micro-turn that can run from here.
     """
     stamp = state["stamp"][slot]
     gone = stamp >= turn
     kept = stamp[~gone]
-    state["last"][slot] = int(kept.max()) if len(kept) else -1
+    last = int(kept.max()) if len(kept) else -1
+    state["last"][slot] = last
     stamp[gone] = -1
+    return last

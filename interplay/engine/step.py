@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interplay.engine.arithmetic import ROWS, Weights, fill, logistic, rotate, rows4, unit
+from interplay.engine.arithmetic import ROWS, Pile, Weights, fill, logistic, rotate, rows4, unit
 from interplay.engine.state import ROLLBACK, Shape, State
 from interplay.model.config import PREFIX_WORDS
 
@@ -69,6 +69,7 @@ class Arena:
             keys, values = state[f"keys.{number}"], state[f"values.{number}"]
             lines = keys.view(-1, size), values.view(-1, size)
             self.layers.append(Layer(*lines, keys.flatten(0, 1).transpose(1, 2), values.flatten(0, 1)))
+        self.slots = torch.arange(len(state["stamp"]), device=device)
         self.columns = torch.arange(shape.keys, device=device)
         self.heads = torch.arange(config.heads, device=device)[:, None] * shape.keys
         self.within = torch.arange(per_turn, device=device)
@@ -97,7 +98,7 @@ def step(weights: Weights, arena: Arena, inputs: StepInputs) -> StepOutputs:
         turned = plain * plan.cos + plain.roll(plan.half_width, -1) * plan.sin
         memory.key_lines.index_copy_(0, plan.at, turned[1].reshape(-1, size))
         memory.value_lines.index_copy_(0, plan.at, v.reshape(-1, size))
-        attended = _attend(plan, turned[0], plain, memory).transpose(1, 2).flatten(2)
+        attended = attend(plan, turned[0], plain, memory).transpose(1, 2).flatten(2)
         x = weights.finish(layer, x, fill(attended, len(x)))
     last = rows4(unit(x[:rows, -1]) * weights.final)
     return _read(weights, arena, inputs, plan, place, last, cos[:, -1], sin[:, -1])
@@ -131,14 +132,14 @@ def _see(weights: Weights, state: State, inputs: StepInputs, x: Tensor) -> Tenso
 
 
 @dataclass(slots=True)
-class _Plan:
+class Plan:
     """What all layers of one step share.
 
     cos, sin: of the rotation, laid out for `x * cos + roll(x) * sin`. at: int64, lines of a layer's memory that this
     micro-turn writes. mask: additive (rows, 1, p, keys), what each position may attend to. half: float (rows, 1, 2, 1,
     keys), to which half of the ring a key belongs: 1 in [0] for the prefix and the current lap, 1 in [1] for the lap
-    before. runs: see `_runs`. pinned: whether any row has a prefix. words: int64 (rows, 48 + ring). stamp, used: (rows,
-    ring), which micro-turn lies where, and whether it is in the window.
+    before. runs: see `_runs`. pinned: whether to look at the prefix, which some row has. words: int64 (rows, 48 +
+    ring). stamp, used: (rows, ring), which micro-turn lies where, and whether it is in the window.
     """
 
     p: int
@@ -155,14 +156,31 @@ class _Plan:
     used: Tensor
 
 
-def _plan(arena: Arena, inputs: StepInputs, place: Tensor, p: int, cos: Tensor, sin: Tensor) -> _Plan:
-    shape, state, slots = arena.shape, arena.state, inputs.slots
+def _plan(arena: Arena, inputs: StepInputs, place: Tensor, p: int, cos: Tensor, sin: Tensor) -> Plan:
+    plan, none = lay_out(arena, inputs.slots, inputs.turns, place, p, cos, sin, _runs(inputs.slots.tolist()))
+    plan.pinned = not bool(none.all())
+    return plan
+
+
+def lay_out(
+    arena: Arena,
+    slots: Tensor,
+    turns: Tensor,
+    place: Tensor,
+    p: int,
+    cos: Tensor,
+    sin: Tensor,
+    runs: list[tuple[int, int, int]],
+) -> tuple[Plan, Tensor]:
+    """What the layers of a step of `slots` share, and bool (rows, 48), which places of the prefix hold no word. Looks
+    at no value: a step of fixed shape makes its plan here too (see `fixed.py`)."""
+    shape, state = arena.shape, arena.state
     per_turn = shape.per_turn
     begin = PREFIX_WORDS + place * per_turn
     lines = slots * (shape.config.heads * shape.keys) + begin + (per_turn - p)
     at = (lines[:, None, None] + arena.heads + arena.within[:p]).flatten()
     stamp, words = state["stamp"][slots], state["words"][slots]
-    gone = stamp <= (inputs.turns - shape.config.window).clamp_(min=-1)[:, None]
+    gone = stamp <= (turns - shape.config.window).clamp_(min=-1)[:, None]
     each = gone[:, :, None].expand(-1, -1, per_turn)
     if shape.glances:
         each = each | (~state["glanced"][slots][:, :, None] & arena.blind)
@@ -173,9 +191,7 @@ def _plan(arena: Arena, inputs: StepInputs, place: Tensor, p: int, cos: Tensor, 
     now = (arena.columns < (begin + per_turn)[:, None]).float()
     half = torch.stack([now, 1 - now], 1)[:, None, :, None]
     turn = torch.cat([cos, cos], -1)[:, None], torch.cat([-sin, sin], -1)[:, None]
-    pinned = not bool(none.all())
-    runs = _runs(slots.tolist())
-    return _Plan(p, *turn, cos.shape[-1], at, mask[:, None], half, runs, pinned, words, stamp, ~gone)
+    return Plan(p, *turn, cos.shape[-1], at, mask[:, None], half, runs, True, words, stamp, ~gone), none
 
 
 def _runs(slots: list[int]) -> list[tuple[int, int, int]]:
@@ -189,7 +205,7 @@ def _runs(slots: list[int]) -> list[tuple[int, int, int]]:
     return runs
 
 
-def _attend(plan: _Plan, turned: Tensor, plain: Tensor, memory: Layer) -> Tensor:
+def attend(plan: Plan, turned: Tensor, plain: Tensor, memory: Layer) -> Tensor:
     """Attention (rows, heads, positions, head width): rotated queries meet the ring, plain ones ([0] of `plain`) the
     prefix.
 
@@ -222,7 +238,7 @@ def _attend(plan: _Plan, turned: Tensor, plain: Tensor, memory: Layer) -> Tensor
 
 
 def _read(
-    weights: Weights, arena: Arena, inputs: StepInputs, plan: _Plan, place: Tensor, last: Tensor, cos: Tensor,
+    weights: Weights, arena: Arena, inputs: StepInputs, plan: Plan, place: Tensor, last: Tensor, cos: Tensor,
     sin: Tensor,
 ) -> StepOutputs:  # fmt: skip
     """Outputs from the last positions (at least 4 rows, width), the words of the window and the prefix."""
@@ -240,7 +256,7 @@ def _read(
     if bool((just > 1).any()):
         same = (just > 1) & (just == words)
         same[:, PREFIX_WORDS:] &= used & (plan.stamp != before[:, None])
-        found = _recollect(state, slots, same, place, found)
+        found = recollect(state, slots, same, place, found)
     now = weights.recall(last, found)
     decision = F.linear(now, model.decision.weight, model.decision.bias)[:rows]
 
@@ -253,12 +269,12 @@ def _read(
         pairs = (query[:, None].repeat(1, 4, 1), turned[:, None].repeat(1, 4, 1))
         scores = torch.cat([pairs[0] @ keys[:, :PREFIX_WORDS].mT, pairs[1] @ keys[:, PREFIX_WORDS:].mT], 2)[:, 0]
         wording = weights.wording(rows4(now[which]))[: len(which)]
-        return mix(scores, usable, gate, wording, words[which])
+        return mix(scores, usable, gate, wording, words[which], weights.pile)
 
     return StepOutputs(decision, heard, say)
 
 
-def _recollect(state: State, slots: Tensor, same: Tensor, place: Tensor, found: Tensor) -> Tensor:
+def recollect(state: State, slots: Tensor, same: Tensor, place: Tensor, found: Tensor) -> Tensor:
     """Sum of the recall values of matching words, in the two halves of the ring."""
     rows = len(slots)
     weight = same.float()
@@ -275,10 +291,10 @@ def point(weights: Weights, now: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return out[:, :size], logistic(out[:, size : size + 1])
 
 
-def mix(scores: Tensor, usable: Tensor, gate: Tensor, wording: Tensor, words: Tensor) -> Tensor:
+def mix(scores: Tensor, usable: Tensor, gate: Tensor, wording: Tensor, words: Tensor, pile: Pile) -> Tensor:
     """Log-probabilities of what to say, (rows, vocabulary): copying and wording in proportion of `gate`."""
     attention = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
-    copied = torch.zeros_like(wording).scatter_add(1, words, attention)
+    copied = pile(torch.zeros_like(wording), words, attention)
     share = gate * usable.any(-1, keepdim=True)
     return (share * copied + (1 - share) * wording + 1e-9).log()
 

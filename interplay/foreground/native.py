@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from interplay.core.types import BadInput, MicroTurnIn, MicroTurnOut
+from interplay.engine import device as devices
 from interplay.engine.core import Append, Chosen, Opening
 from interplay.engine.local import LocalEngine
 from interplay.engine.selftest import assemble
@@ -59,6 +60,7 @@ class NativeForeground:
         *,
         slots: int = SLOTS,
         engine: Sessions | None = None,
+        device: str | None = None,
     ) -> None:
         torch.set_num_threads(1)  # a micro-turn is too small to share, and a second thread only adds jitter
         self.name = f"native/{note.get('recipe', 'model')}"
@@ -70,18 +72,24 @@ class NativeForeground:
         self.capabilities = Capabilities(False, self.eyes, delegates, together=min(TOGETHER, slots))
         if engine is None:
             video_slots = VIDEO_SLOTS if self.eyes else 0
-            engine = LocalEngine(assemble(model, slots=slots, video_slots=video_slots, floor=FLOOR))
+            clocked = assemble(model, slots=slots, video_slots=video_slots, floor=FLOOR, device=device)
+            engine = LocalEngine(clocked)
         self.engine = engine
         self.times: dict[tuple[str, int], dict[str, Any]] | None = None
 
     @classmethod
-    def load(cls, checkpoint: Path | None = None, *, process: bool = False, slots: int = SLOTS) -> NativeForeground:
+    def load(
+        cls, checkpoint: Path | None = None, *, process: bool = False, slots: int = SLOTS, device: str | None = None
+    ) -> NativeForeground:
         """Read a checkpoint (default: the one that ships). process: compute in a process of its own, with `slots`
-        places. Raises Missing or BadInput."""
+        places, on a CPU only. device: cpu, cuda, cuda:N or auto; default: INTERPLAY_DEVICE, else the CPU. Raises
+        Missing or BadInput."""
+        if process and devices.choose(device).type != "cpu":
+            raise BadInput(devices.NOT_ALONE)
         path = checkpoint or checkpoints.default_checkpoint()
         model, vocabulary, note = checkpoints.load(path)
         if not process:
-            return cls(model, vocabulary, note, slots=slots)
+            return cls(model, vocabulary, note, slots=slots, device=device)
         from interplay.engine.housed import HousedEngine
 
         video_slots = min(slots, VIDEO_SLOTS) if model.config.glances else 0
