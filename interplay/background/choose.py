@@ -6,9 +6,14 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from interplay.background.base import Background
 from interplay.core.types import BadInput, InterplayError, Missing
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient
+    from pydantic_ai.models import Model
 
 MODEL, URL, KEY = "INTERPLAY_BACKGROUND", "INTERPLAY_BACKGROUND_URL", "INTERPLAY_BACKGROUND_KEY"
 # Environment variable -> a small, quick model of that provider. INTERPLAY_BACKGROUND names another.
@@ -111,7 +116,10 @@ def compatible(url: str, model: str = "", key: str = "", *, images: bool = False
     if not url.startswith(("http://", "https://")):
         raise BadInput(f"{URL}={url[:80]}: an address such as http://127.0.0.1:11434/v1")
     name = model.removeprefix("openai:") or _first_model(url, key)
-    served = OpenAIChatModel(name, provider=OpenAIProvider(base_url=url, api_key=key or "none"))
+
+    def served(http: AsyncClient) -> Model:
+        return OpenAIChatModel(name, provider=OpenAIProvider(base_url=url, api_key=key or "none", http_client=http))
+
     return ProviderBackground(served, images=images)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from interplay.core.types import InterplayError, Missing
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
+
+    from interplay.background.clients import Source
 
 MAX_REQUESTS = 12  # of one delegation
 MAX_SPOKEN = 1_500  # characters of one answer, over a minute of speech; the person can ask for more
@@ -30,17 +33,20 @@ requests found in it. Tools that are not offered to you cannot be used."""
 class ProviderBackground:
     """One model for any number of delegations.
 
-    model: a pydantic-ai model, or its name such as "openai:gpt-6-luna". Raises Missing if pydantic-ai or the provider's
-    package is not installed, InterplayError if the model cannot be made (no key).
+    model: its name such as "openai:gpt-6-luna", or what makes it with an HTTP client of ours, whose streams are
+    gathered and which `close` closes; or a pydantic-ai model, whose client is its maker's. Raises Missing if
+    pydantic-ai or the provider's package is not installed, InterplayError if the model cannot be made (no key).
     """
 
-    def __init__(self, model: Model | str, *, audio: bool = False, images: bool = False) -> None:
+    def __init__(self, model: Source, *, audio: bool = False, images: bool = False) -> None:
         try:
-            from pydantic_ai.models import infer_model
+            from interplay.background.clients import model_of
         except ImportError as error:
             raise Missing('providers need pydantic-ai; get it with: pip install "interplay[background]"') from error
+        self._make = lambda: model_of(model)
+        self._loop: asyncio.AbstractEventLoop | None = None
         try:
-            self._model = infer_model(model)
+            self._model, self._http = self._make()
         except ImportError as error:
             raise Missing(f'{model} needs a package; get it with: pip install "interplay[background]"') from error
         except Exception as error:
@@ -57,7 +63,7 @@ class ProviderBackground:
         from pydantic_ai import Agent, UsageLimits
         from pydantic_ai.exceptions import UsageLimitExceeded
 
-        agent = Agent(self._model, instructions=instructions(work.package), tools=self._tools(work), output_type=str)
+        agent = Agent(self._open(), instructions=instructions(work.package), tools=self._tools(work), output_type=str)
         try:
             prompt, spoken, loop = self._prompt(work.package), 0, Loop()
             async with agent.iter(prompt, usage_limits=UsageLimits(request_limit=MAX_REQUESTS)) as run:
@@ -93,7 +99,7 @@ class ProviderBackground:
         """One answer to one text, whole, for work that nobody waits for. Raises InterplayError with one line."""
         from pydantic_ai import Agent, UsageLimits
 
-        agent = Agent(self._model, instructions=instructions, output_type=str)
+        agent = Agent(self._open(), instructions=instructions, output_type=str)
         try:
             # As a stream, so that giving up closes it and the cost stops.
             async with agent.run_stream(text, usage_limits=UsageLimits(request_limit=1)) as run:
@@ -102,7 +108,17 @@ class ProviderBackground:
             raise InterplayError(f"{self.name}: {_line(error)}") from error
 
     async def close(self) -> None:
-        return None
+        """Ends what still streams. Work that comes afterwards opens it again."""
+        if self._http is not None and self._loop in (None, asyncio.get_running_loop()):
+            await self._http.aclose()
+
+    def _open(self) -> Model:
+        """The model, on a client that is open and whose connections belong to this event loop."""
+        loop = asyncio.get_running_loop()
+        if self._http is not None and (self._http.is_closed or self._loop not in (None, loop)):
+            self._model, self._http = self._make()
+        self._loop = loop
+        return self._model
 
     def _prompt(self, package: ContextPackage) -> list[Any]:
         from pydantic_ai import BinaryContent
