@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from interplay.model.transformer import Inputs, InteractionModel
 
 TURNS = 5
 CROWD = 4
+IT = "it"  # the session whose bits are compared
 
 log = logging.getLogger("interplay.engine")
 
@@ -57,7 +59,10 @@ def selftest(model: InteractionModel, engine: Engine | None = None) -> Report:
     eyes = model.config.glances > 0
     if engine is None:  # one for all: arranging weights takes time
         engine = Engine(model, slots=CROWD, video_slots=CROWD if eyes else 0)
-    found = [_ask(engine, video) for video in ((False, True) if engine.video is not None else (False,))]
+    ways = [(False, False)]
+    if engine.video is not None:
+        ways += [(True, True), (True, False)] if engine.fixed else [(True, True)]  # another shape: a frame left out
+    found = [_ask(engine, video, seen) for video, seen in ways]
     players = [pool.player for pool in engine.pools if pool.player is not None]
     recorded = all(player.record for player in players) if engine.device.type == "cuda" and engine.record else None
     took = time.perf_counter() - began
@@ -65,27 +70,29 @@ def selftest(model: InteractionModel, engine: Engine | None = None) -> Report:
     return Report(invariant, exact, took, str(engine.device), recorded, engine.fixed)
 
 
-def _ask(engine: Engine, video: bool) -> tuple[bool, bool]:
-    """Whether outputs are invariant, and whether exact."""
+def _ask(engine: Engine, video: bool, seen: bool) -> tuple[bool, bool]:
+    """Whether outputs are invariant, and whether exact, in sessions with video or without, with frames or without."""
     rng = np.random.default_rng(0)
     bins = rng.integers(0, 16, (TURNS, 10, 80), dtype=np.uint8)
     noise = rng.integers(0, 16, (TURNS, 4, 10, 80), dtype=np.uint8)
-    frames = rng.integers(0, 256, (TURNS, *FRAME), dtype=np.uint8) if video else None
+    frames = rng.integers(0, 256, (TURNS, *FRAME), dtype=np.uint8) if seen else None
     pool = engine.video if video and engine.video is not None else engine.audio
-    alone = _play(engine, "it", bins, frames, [], noise)
+    play = partial(_play, engine, video, bins, frames)
+    alone = play([], noise)
     if (player := pool.player) is not None and player.record:
         player.record = False
-        recorded, alone = alone, _play(engine, "it", bins, frames, [], noise)
+        recorded, alone = alone, play([], noise)
         player.record = recorded == alone
         if not player.record:
             log.warning("a step that is replayed differs from one that is not on this machine: nothing is replayed")
     others = [f"other {i}" for i in range((pool.slots if engine.fixed else CROWD) - 1)]
-    crowded = _play(engine, "it", bins, frames, others, noise)
+    crowded = play(others, noise)
     same = crowded[-1] == alone[-1]
     if engine.fixed:  # then a slot may be what matters: the same session in each of them
-        everywhere = _play(engine, "it", bins, frames, others, np.repeat(bins[:, None], 4, 1), together=True)
+        everywhere = play(others, np.repeat(bins[:, None], 4, 1), together=True)
         same = same and all(one == alone[-1] for one in everywhere)
-    return same, same and _at_once(engine, bins, frames, alone[-1])
+    # A session with video whose frames are left out is nothing that is trained on.
+    return same, same and (video != seen or _at_once(engine, bins, frames, alone[-1]))
 
 
 def _at_once(engine: Engine, bins: np.ndarray, frames: np.ndarray | None, alone: list[Chosen]) -> bool:
@@ -103,7 +110,7 @@ def _at_once(engine: Engine, bins: np.ndarray, frames: np.ndarray | None, alone:
 
 def _play(
     engine: Engine,
-    name: str,
+    video: bool,
     bins: np.ndarray,
     frames: np.ndarray | None,
     others: list[str],
@@ -111,10 +118,9 @@ def _play(
     *,
     together: bool = False,
 ) -> list[list[Chosen]]:
-    """Results of `others` and of `name`, which sits in the last slot of them, without names. together: all of them are
+    """Results of `others` and of `IT`, which sits in the last slot of them, without names. together: all of them are
     there in every micro-turn; else one more in each."""
-    video = frames is not None
-    everybody = [*others, name]
+    everybody = [*others, IT]
     for session in everybody:
         engine.open(Opening(video=video), session)
     results: dict[str, list[Chosen]] = {session: [] for session in everybody}
@@ -122,7 +128,7 @@ def _play(
         frame = None if frames is None else frames[turn]
         there = others if together else others[: 1 + turn]
         crowd = [Append(o, turn, noise[turn, i % 4], frame=frame) for i, o in enumerate(there)]
-        for chosen in engine.step([*crowd, Append(name, turn, bins[turn], frame=frame)]):
+        for chosen in engine.step([*crowd, Append(IT, turn, bins[turn], frame=frame)]):
             results[chosen.session].append(replace(chosen, session=""))
     for session in everybody:
         engine.close(session)
