@@ -134,6 +134,26 @@ async def test_an_edit_may_leave_a_tool_of_the_command_line_as_it_is(ask: Client
     assert status == 422 and "no built-in tool 'teleport'" in told["error"]["message"]
 
 
+async def test_a_policy_that_the_gateway_does_not_have_is_refused(
+    ask: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp")
+    spec = "name: bo\npolicy: carefull\nbudget: 5/day\n"
+    assert (await ask("POST", "", "name: cy\ndescription: plain\n"))[0] == 201
+    wrong = (await ask("GET", "/cy/export"))[1].replace("description: plain\n", "policy: carefull\n", 1)
+    assert "policy: carefull" in wrong
+    config = tmp_path / "gateway.toml"
+    config.write_text("[policy.agents.careful]\nconcurrency = 1\n")
+    monkeypatch.setenv("INTERPLAY_GATEWAY", str(config))
+    for method, path, body in (("POST", "", spec), ("PUT", "/ada", spec), ("POST", "/import?replace=1", wrong)):
+        status, told = await ask(method, path, body)
+        message = told["error"]["message"]
+        assert (status, told["error"]["code"]) == (422, "bad_input"), (path, told)
+        assert "no [policy.agents.carefull]" in message and "careful" in message and "\n" not in message
+    assert [(agent["name"], agent["version"]) for agent in (await ask("GET", ""))[1]] == [("ada", 1), ("cy", 1)]
+    assert (await ask("POST", "", spec.replace("carefull", "careful")))[0] == 201
+
+
 async def test_a_live_page_leaves_memory(ask: Client) -> None:
     """A page types its name and leaves; the next session of this user begins with it."""
     async with connect(ask.url.replace("http", "ws") + "ws") as page:

@@ -108,7 +108,7 @@ class AgentsApi:
 
     async def create(self, request: Request) -> Response:
         spec = _spec(await _body(request))
-        _only_harmless(spec)
+        _allowed(spec)
         agent = await (await self.desk.store()).create(spec)
         return JSONResponse(_agent(agent), status_code=201)
 
@@ -120,7 +120,7 @@ class AgentsApi:
         current = await store.get(name)
         if expect is not None and expect != current.version:
             raise Refused(409, "conflict", f"{name!r} has changed since version {expect}; get it again, then edit")
-        _only_harmless(spec, current.spec)
+        _allowed(spec, current.spec)
         # What was compared is what is replaced, whoever edits meanwhile.
         return JSONResponse(_agent(await store.update(name, spec, expect=current.version)))
 
@@ -141,9 +141,7 @@ class AgentsApi:
         from interplay.agents.transfer import import_agent
 
         text, replace = await _body(request), request.query_params.get("replace") == "1"
-        agent = await import_agent(
-            await self.desk.store(), text, source="the body", replace=replace, allow=_only_harmless
-        )
+        agent = await import_agent(await self.desk.store(), text, source="the body", replace=replace, allow=_allowed)
         return JSONResponse(_agent(agent), status_code=201)
 
     async def items(self, request: Request) -> Response:
@@ -231,6 +229,14 @@ def _spec(text: str) -> AgentSpec:
     from interplay.agents.files import parse_spec
 
     return parse_spec(text, source="the body")
+
+
+def _allowed(spec: AgentSpec, current: AgentSpec | None = None) -> None:
+    """Raises Refused or BadInput for a spec that is not taken over HTTP, or that no session could be opened with."""
+    from interplay.agents import allowance
+
+    _only_harmless(spec, current)
+    allowance.check(spec)
 
 
 def _only_harmless(spec: AgentSpec, current: AgentSpec | None = None) -> None:
