@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ PACE_S = 0.2  # and so long the network's reads, one micro-turn, where nobody wa
 MAX_HELD = 32_000  # bytes; beyond that the stream is not read on until somebody takes what is there
 TAIL = 16  # characters that may decide whether a sentence is over
 # What ends an event: an empty line, with the line ends of any system. It may arrive in parts.
-EVENT_END = (b"\n\n", b"\n\r\n", b"\r\r")
+EVENT_END = re.compile(rb"\n\r?\n|\r\r")
 LONGEST_END = 3
 CLOSED = "the stream was closed on this side"
 
@@ -112,9 +113,8 @@ class Gatherer:
 
     def _end(self, start: int) -> int:
         """Where the event that begins at `start` is over, 0 if that has not come."""
-        at = max(start, self._seen)
-        found = [(k, len(end)) for end in EVENT_END if (k := self._part.find(end, at)) >= 0]
-        return sum(min(found)) if found else 0
+        found = EVENT_END.search(self._part, max(start, self._seen))
+        return found.end() if found is not None else 0
 
     def _event(self, raw: bytes) -> None:
         text = None if self._long else text_of(raw)
