@@ -299,6 +299,17 @@ async def test_a_quick_stream_becomes_a_few_events_a_second_and_not_at_the_same_
         assert len(came) <= took / HOLD_S + 3, f"{len(came)} pieces in {took:.1f} s"
 
 
+async def test_a_stream_that_is_read_at_leisure_is_not_left_behind() -> None:
+    """Thinking aloud, and with a sentence to be spoken already, 100 words a second for two seconds."""
+    for first, field in (("", "reasoning_content"), ("This is so. And now ", "content")):
+        words = [(0.01, sse(chat({field: f"{k} "}))) for k in range(200)]
+        script = Script([(0.0, sse(chat({field: first}))), *words, (0.0, sse("[DONE]"))])
+        async with stream_of(script) as (_, response), asyncio.timeout(60):
+            came = await read(response)
+        assert came[-1][1].endswith(sse("[DONE]")) and came[-1][0] - script.at[-1] <= 0.4 + SLACK_S, field
+        assert len(came) < 60, f"{len(came)} pieces of 200 words"
+
+
 async def test_what_a_failing_stream_said_comes_before_its_failure() -> None:
     script = Script([(0.0, sse(chat({"content": "so far"})) + b"data: and a ha")], end=False)
     data = b""

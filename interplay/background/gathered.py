@@ -24,6 +24,7 @@ from interplay.background.pieces import END
 
 HOLD_S = 0.4  # so long a text may wait for the next one
 PACE_S = 0.2  # and so long the network's reads, one micro-turn, where nobody waits for a word of it
+ARRIVES_S = 0.005  # what took longer was not there yet: all that had come is read
 MAX_HELD = 32_000  # bytes; beyond that the stream is not read on until somebody takes what is there
 TAIL = 16  # characters that may decide whether a sentence is over
 # What ends an event: an empty line, with the line ends of any system. It may arrive in parts.
@@ -215,8 +216,10 @@ class Gathered(httpx2.AsyncByteStream):
     async def _read(self) -> None:
         gatherer, loop = self._gatherer, asyncio.get_running_loop()
         chunks = aiter(self._upstream)
+        asked = loop.time()
         try:
             async for data in chunks:
+                waited = loop.time() - asked > ARRIVES_S
                 gatherer.feed(data)
                 if gatherer.held is not None and self._timer is None:
                     if self._next is None:
@@ -231,8 +234,9 @@ class Gathered(httpx2.AsyncByteStream):
                     self._taken.clear()
                     self._news.set()
                     await self._taken.wait()
-                if gatherer.patient:
+                if gatherer.patient and waited:
                     await asyncio.sleep(PACE_S)  # a read costs as much for one word as for four
+                asked = loop.time()
         except asyncio.CancelledError:
             self._error = httpx2.ReadError(CLOSED)
             raise
