@@ -15,7 +15,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from interplay.background.base import Background
 from interplay.bench.task import Result, Setup
 from interplay.core.clock import RealClock
 from interplay.core.timeline import Timeline
-from interplay.core.types import INPUT_SAMPLES, MICRO_TURN_S, Event, InterplayError, MicroTurnIn, MicroTurnOut
+from interplay.core.types import INPUT_SAMPLES, Event, InterplayError, MicroTurnIn, MicroTurnOut
 from interplay.foreground.base import Channel, Foreground, ForegroundSpec
 from interplay.foreground.silent import SilentForeground
 from interplay.session import Session, SurfaceIn, TurnView
@@ -121,11 +121,14 @@ async def _provider() -> AsyncIterator[tuple[Background, asyncio.Queue[float]]]:
 
 @dataclass
 class Person:
-    """A surface: silence, what is typed at given micro-turns, and how long each micro-turn took the session."""
+    """A surface: silence, what is typed at given micro-turns, and how long each micro-turn took the session; at each of
+    them also what `watch` said."""
 
     turns: int
     types: dict[int, str] = field(default_factory=dict)
+    watch: Callable[[], int] = int
     times: list[float] = field(default_factory=list)
+    watched: list[int] = field(default_factory=list)
     read_at: dict[int, float] = field(default_factory=dict)
     name: str = "bench"
 
@@ -138,6 +141,7 @@ class Person:
 
     async def write(self, view: TurnView) -> None:
         self.times.append(time.monotonic() - self.read_at[view.turn])
+        self.watched.append(self.watch())
 
     async def close(self, error: InterplayError | None) -> None:
         return None
@@ -164,16 +168,13 @@ class Quiet:
 
 async def _turn_times(mind: Foreground, background: Background, level: int, turns: int) -> tuple[np.ndarray, int]:
     """Seconds of each micro-turn of a session with `level` delegations in flight, and the fewest that really were."""
-    room, person, timeline = BackgroundRoom(background), Person(turns + WARM_TURNS), Timeline()
+    room, timeline = BackgroundRoom(background), Timeline()
+    person = Person(turns + WARM_TURNS, watch=lambda: len(room.working))
     session = Session(Quiet(mind), SilentVoice(), person, RealClock(), timeline, background=room)
     task = asyncio.create_task(session.run())
     await asyncio.sleep(0)
     for number in range(level):
         room.delegate(ContextPackage(f"question {number}"))
-    flying = level
-    while not task.done():
-        await asyncio.wait([task], timeout=MICRO_TURN_S)
-        flying = flying if task.done() else min(flying, len(room.working))
     report = await task
     if report.error is not None:
         raise report.error
@@ -182,6 +183,9 @@ async def _turn_times(mind: Foreground, background: Background, level: int, turn
         raise InterplayError(f"the delegations of the bench failed: {failed[0]['text']}")
     if len(person.times) < WARM_TURNS + turns // 2:
         raise InterplayError(f"{BUSY}: {len(person.times)} of {turns + WARM_TURNS} micro-turns could be run in time")
+    flying = min(person.watched[WARM_TURNS:])
+    if flying < level:
+        raise InterplayError(f"of {level} delegations {level - flying} ended before the measurement did")
     return np.array(person.times[WARM_TURNS:]), flying
 
 
