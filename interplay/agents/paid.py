@@ -18,6 +18,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from interplay.agents.allowance import ROUTE, Allowance, spoken
 from interplay.background.base import Piece, Refused, Work
 from interplay.background.choose import hears, sees
+from interplay.background.gathered import gathering
 from interplay.background.provider import ProviderBackground
 from interplay.core.types import BadInput, InterplayError
 from interplay.gateway.config import MODALITIES, Target
@@ -48,7 +49,7 @@ class PaidBackground(ProviderBackground):
         if shown and (not any("image" in t.inputs for t in targets) or not (routed or images)):
             raise BadInput(f"models.vision: {slot} takes no pictures")
         audio = all(_takes(t, "audio") if routed else "audio" in t.inputs and hears(name) for t in targets)
-        self._http = httpx2.AsyncClient(transport=_Transport(allowance))
+        self._http = gathering(httpx2.AsyncClient(transport=_Transport(allowance)))
         # Whatever is worth trying again the gateway has tried.
         client = AsyncOpenAI(base_url=NOWHERE, api_key="none", http_client=self._http, max_retries=0)
         super().__init__(
