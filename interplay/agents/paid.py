@@ -49,9 +49,9 @@ class PaidBackground(ProviderBackground):
         if shown and (not any("image" in t.inputs for t in targets) or not (routed or images)):
             raise BadInput(f"models.vision: {slot} takes no pictures")
         audio = all(_takes(t, "audio") if routed else "audio" in t.inputs and hears(name) for t in targets)
-        self._http = gathering(httpx2.AsyncClient(transport=_Transport(allowance)))
+        self._paid = gathering(httpx2.AsyncClient(transport=_Transport(allowance)))
         # Whatever is worth trying again the gateway has tried.
-        client = AsyncOpenAI(base_url=NOWHERE, api_key="none", http_client=self._http, max_retries=0)
+        client = AsyncOpenAI(base_url=NOWHERE, api_key="none", http_client=self._paid, max_retries=0)
         super().__init__(
             OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client)), audio=audio, images=images or shown
         )
@@ -77,7 +77,7 @@ class PaidBackground(ProviderBackground):
         """Safe to call twice."""
         allowance, self._allowance = self._allowance, None
         if allowance is not None:
-            await self._http.aclose()
+            await self._paid.aclose()
             await allowance.close()
 
 
