@@ -25,7 +25,7 @@ from interplay.engine.graph import Player
 from interplay.engine.state import META_BYTES, ROLLBACK, Shape, State, allocate, clear, put, rewind, take
 from interplay.engine.step import Arena, StepInputs, commit, step
 from interplay.model.config import MARKS, PREFIX_WORDS, WORDED
-from interplay.model.decode import decide
+from interplay.model.decode import SURE, decide
 from interplay.model.dmel import CHANNELS, FRAMES
 from interplay.model.transformer import Inputs, InteractionModel
 
@@ -39,7 +39,7 @@ class Opening:
 
     prefix: tuple[int, ...] = ()
     proactivity: float = 0.5
-    threshold: float = 0.5
+    threshold: float = SURE
     video: bool = False
 
 

@@ -17,11 +17,11 @@ from interplay.foreground.base import Capabilities, ForegroundSpec
 from interplay.foreground.interpret import Intake, Narrator
 from interplay.model import checkpoint as checkpoints
 from interplay.model.config import DECISIONS, PREFIX_WORDS
+from interplay.model.decode import SURE
 from interplay.model.dmel import DMelStream
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import Vocabulary, tokens
 
-SPEAK_THRESHOLD = 0.5
 FLOOR = 4  # people at a time that a small machine serves even when it is busy with something else
 SLOTS, VIDEO_SLOTS = 32, 8
 TOGETHER = 16  # a batch of so many costs four single steps; more gains little
@@ -97,9 +97,9 @@ class NativeForeground:
         return cls(model, vocabulary, note, engine=engine)
 
     async def open(self, spec: ForegroundSpec) -> NativeChannel:
-        """A new conversation. Options: `threshold`, how sure it must be to do more than listen (0-1, default 0.5);
+        """A new conversation. Options: `threshold`, how sure it must be to do more than listen (0-1, default 0.65);
         `prefix`, words to bear in mind all the time; `proactivity`, 0-1. Raises BadInput, or Overloaded."""
-        threshold = spec.options.get("threshold", SPEAK_THRESHOLD)
+        threshold = spec.options.get("threshold", SURE)
         if not isinstance(threshold, int | float) or not 0 < threshold < 1:
             raise BadInput(f"threshold is a probability between 0 and 1, not {threshold!r}")
         proactivity = spec.options.get("proactivity", 0.5)
