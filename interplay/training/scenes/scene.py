@@ -97,7 +97,8 @@ class Mix:
         """All families; `changes` override single dials."""
         whole = {name: 1.0 for name in PROGRAMS} | {"minute": 0.3, "cue": 1.6, "question": 1.6, "interrupt": 1.6}
         world = {"decoy": 0.3, "standing": 0.15, "manners": 0.6, "side": 0.15, "echo": 0.4, "missing": 0.15}
-        return cls(**(whole | world | {"line": 0.25, "bursts": 0.2, "breadth": 0.08} | changes))
+        speech = {"line": 0.25, "bursts": 0.2, "breadth": 0.08, "looseness": 0.3}
+        return cls(**(whole | world | speech | changes))
 
     @classmethod
     def only(cls, *programs: str, **changes: float) -> Mix:
