@@ -13,6 +13,7 @@ import torch
 
 from interplay.core.types import MICRO_TURN_S, BadInput
 from interplay.engine.core import Append, Engine, Opening
+from interplay.model.decode import SURE
 from interplay.model.transformer import Inputs, InteractionModel
 
 ALWAYS, NEVER = 1e-9, 1 - 1e-9  # act in every micro-turn; only listen
@@ -30,7 +31,7 @@ def cpu_ms(do: Callable[[], object]) -> float:
 class Crowd:
     """Sessions of an engine that hear noise, all stepped together. thresholds: how sure each must be, in turn."""
 
-    def __init__(self, model: InteractionModel, count: int, seed: int, thresholds: tuple[float, ...] = (0.5,)) -> None:
+    def __init__(self, model: InteractionModel, count: int, seed: int, thresholds: tuple[float, ...] = (SURE,)) -> None:
         self.engine = Engine(model, slots=count)
         self.names = [self.engine.open(Opening(threshold=t)) for t, _ in zip(cycle(thresholds), range(count))]
         self.bins = np.random.default_rng(seed).integers(0, 16, (64, 10, 80), dtype=np.uint8)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from interplay.bench.families import (
 from interplay.bench.mixing import level, spoken_part
 from interplay.core.types import INPUT_RATE, BadInput
 from interplay.model.vocabulary import tokens
+from interplay.training.clips import read_records, speakers_of, word_ends
 from interplay.training.espeak import SyntheticVoice, engine, random_voice
 
 # What a sentence of the hearing task is; None: chatter.
@@ -289,22 +290,14 @@ def load_casts(
 def read_recordings(folder: Path) -> list[Recording]:
     """The clips that a folder's `index.jsonl` lists: file, text, voice or speaker, words with ends where there are
     some. Raises BadInput naming the line that is wrong."""
-    index = folder / "index.jsonl"
-    if not index.is_file():
-        raise BadInput(f"{folder}: no index.jsonl there; a data folder lists its clips in one")
-    found = []
-    for number, line in enumerate(index.read_text().splitlines(), 1):
-        try:
-            row = json.loads(line)
-            timed = [(tokens(word)[0], float(end)) for word, end in row.get("words") or () if tokens(word)]
-            text = tuple(word for word, _ in timed) or tuple(tokens(row["text"]))
-            speakers = str(row.get("voice") or row.get("speaker") or "")
-            names = frozenset(part.split("*")[0] for part in speakers.split("+") if part)
-            if text:
-                found.append(Recording(folder / row["file"], names, text, tuple(end for _, end in timed)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f"{index}:{number}: not a clip record ({error})") from error
-    return found
+
+    def recording(record: dict[str, Any]) -> Recording | None:
+        timed = word_ends(record)
+        text = tuple(word for word, _ in timed) or tuple(tokens(record["text"]))
+        speakers = speakers_of(str(record.get("voice") or record.get("speaker") or ""))
+        return Recording(folder / record["file"], speakers, text, tuple(end for _, end in timed)) if text else None
+
+    return [found for found in read_records(folder, recording) if found is not None]
 
 
 def is_neural(folder: Path) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from interplay.training.espeak import SyntheticVoice, engine
 from interplay.training.language import Request, is_held_out, parse_request, spanish
 
 FRAMES_PER_S = 50
+INDEX = "index.jsonl"
+Made = TypeVar("Made")
 _LN10 = np.float32(np.log(10))
 
 
@@ -85,20 +89,47 @@ class Row:
     words: tuple[tuple[str, float], ...]
 
 
-def read_index(folder: Path) -> list[Row]:
-    """The clips that a data folder lists. Raises BadInput naming the line that is wrong."""
-    index = folder / "index.jsonl"
+def read_records(folder: Path, make: Callable[[dict[str, Any]], Made]) -> list[Made]:
+    """What `make` gets out of each record of a data folder's index. Raises BadInput naming the line that is wrong."""
+    index = folder / INDEX
     if not index.is_file():
-        raise BadInput(f"{folder}: no index.jsonl there; a data folder lists its clips in one")
-    rows = []
+        raise BadInput(f"{folder}: no {INDEX} there; a data folder lists its clips in one")
+    made = []
     for number, line in enumerate(index.read_text().splitlines(), 1):
         try:
-            row = json.loads(line)
-            words = tuple((tokens(w)[0], float(e)) for w, e in row.get("words") or () if tokens(w))
-            rows.append(Row(folder / row["file"], _speakers(row.get("voice") or row.get("speaker") or ""), words))
+            made.append(make(json.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{index}:{number}: not a clip record ({error})") from error
-    return rows
+    return made
+
+
+def new_index(folder: Path) -> Path:
+    """Where a new data folder lists its clips. Raises BadInput if there is one already."""
+    index = folder / INDEX
+    if index.exists():
+        raise BadInput(f"{index} exists already; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return index
+
+
+def word_ends(record: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    """(word, end in seconds) of a record, () if it has none."""
+    return tuple((tokens(word)[0], float(end)) for word, end in record.get("words") or () if tokens(word))
+
+
+def speakers_of(name: str) -> frozenset[str]:
+    """`a*0.4+b*0.6` is a mixture of two voices; holding out either holds out the mixture."""
+    return frozenset(part.split("*")[0] for part in name.split("+") if part)
+
+
+def read_index(folder: Path) -> list[Row]:
+    """The clips that a data folder lists. Raises BadInput naming the line that is wrong."""
+
+    def row(record: dict[str, Any]) -> Row:
+        speakers = speakers_of(record.get("voice") or record.get("speaker") or "")
+        return Row(folder / record["file"], speakers, word_ends(record))
+
+    return read_records(folder, row)
 
 
 class Bank:
@@ -162,8 +193,3 @@ class Bank:
         if rng.random() < 0.6:
             clip = warp(clip, tempo=rng.uniform(0.85, 1.2), formants=rng.uniform(0.9, 1.12))
         return clip
-
-
-def _speakers(name: str) -> frozenset[str]:
-    """`a*0.4+b*0.6` is a mixture of two voices; holding out either holds out the mixture."""
-    return frozenset(part.split("*")[0] for part in name.split("+") if part)

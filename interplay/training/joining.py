@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
+from interplay.core.audio import load_audio
 from interplay.core.types import INPUT_RATE, BadInput
 from interplay.model.vocabulary import tokens
+from interplay.training.clips import new_index, read_records
 
 LEVEL = 0.06  # RMS of a word, about what the other data folders have
 GAPS_S = (0.05, 0.1, 0.2, 0.4)
@@ -38,14 +39,11 @@ def join(
 
     Raises BadInput if `out` holds a data folder already, or `source` has no such recordings.
     """
-    index = out / "index.jsonl"
-    if index.exists():
-        raise BadInput(f"{index} exists already; choose another folder")
     rows = _single_words(source, speakers)
     missing = set(speakers) - set(rows)
     if missing or not rows:
         raise BadInput(f"{source}: no recordings of single words by {', '.join(sorted(missing)) or 'anybody'}")
-    out.mkdir(parents=True, exist_ok=True)
+    index = new_index(out)
     rng, cut = random.Random(seed), {}
     names = sorted(rows)
     with index.open("w") as lines:
@@ -73,16 +71,10 @@ def join(
 
 def _single_words(source: Path, speakers: Collection[str]) -> dict[str, list[tuple[Path, str]]]:
     """speaker -> (file, word) of each recording of one word."""
-    listed = source / "index.jsonl"
-    if not listed.is_file():
-        raise BadInput(f"{source}: no index.jsonl there; a data folder lists its clips in one")
     rows: dict[str, list[tuple[Path, str]]] = defaultdict(list)
-    for number, line in enumerate(listed.read_text().splitlines(), 1):
-        try:
-            row = json.loads(line)
-            words, speaker, path = tokens(row["text"]), str(row.get("speaker", "")), source / row["file"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f"{listed}:{number}: not a clip record ({error})") from error
+    for path, words, speaker in read_records(
+        source, lambda record: (source / record["file"], tokens(record["text"]), str(record.get("speaker", "")))
+    ):
         if len(words) == 1 and (not speakers or speaker in speakers):
             rows[speaker].append((path, words[0]))
     return rows
@@ -90,11 +82,7 @@ def _single_words(source: Path, speakers: Collection[str]) -> dict[str, list[tup
 
 def _word(path: Path) -> np.ndarray:
     """The word in a recording at `LEVEL`, float32 at 16 kHz, with 10 ms around it. Raises BadInput if unreadable."""
-    try:
-        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise BadInput(f"{path}: not a sound file that can be read ({error})") from error
-    mono = soxr.resample(audio.mean(1), rate, INPUT_RATE)
+    mono = load_audio(path)
     power = np.convolve(mono**2, np.ones(SMOOTH) / SMOOTH, "same")
     loud = np.flatnonzero(power > power.max(initial=0) * SILENT)
     if not len(loud):

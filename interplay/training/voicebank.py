@@ -16,7 +16,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from interplay.core.types import INPUT_RATE, OUTPUT_RATE, BadInput
+from interplay.core.types import INPUT_RATE, OUTPUT_RATE
+from interplay.training.clips import new_index
 from interplay.training.language import NUMBERS, write_chatter, write_request
 from interplay.voice.engine import HibariEngine
 
@@ -33,10 +34,7 @@ def sentence(rng: random.Random) -> str:
 
 def make(out: Path, count: int, *, seed: int = 0, watch: Callable[[int], None] = lambda _: None) -> Path:
     """Write `count` clips (16 kHz FLAC) and `index.jsonl` into `out`. Raises BadInput if `out` holds one already."""
-    index = out / "index.jsonl"
-    if index.exists():
-        raise BadInput(f"{index} exists already; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
+    index = new_index(out)
     rng = random.Random(seed)
     engines = {speed: HibariEngine(speed=speed, seed=seed, cache=16) for speed in SPEEDS}
     with index.open("w") as rows:
