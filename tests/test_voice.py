@@ -219,14 +219,16 @@ async def test_a_failing_render_is_one_clear_error(monkeypatch: pytest.MonkeyPat
 
 
 async def test_closing_ends_the_thread(engine: HibariEngine) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for _ in range(5):
         voice = HibariVoice(engine)
         voice.say(f"thread number {_}")
         voice.close()
         voice.close()
-    await asyncio.sleep(0.3)
-    assert threading.active_count() <= before
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in left:
+        await asyncio.to_thread(thread.join, 10.0)
+    assert not any(thread.is_alive() for thread in left)
 
 
 def test_unknown_voice_is_named() -> None:
