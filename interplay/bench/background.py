@@ -34,6 +34,7 @@ from interplay.voice.base import SilentVoice
 
 LEVELS = (0, 4, 16)
 WARM_TURNS = 10
+SETTLE_S = 1.0  # without a stream closing: then all have that were to
 ROUNDS = 10  # withdrawals and results, unless --n is less
 WORK_S = 1.2  # of a result: the acknowledgement is over by then
 SESSIONS, LOADS = 10_000, 1_000  # of memory
@@ -193,8 +194,9 @@ async def _withdrawals(background: Background, closed: asyncio.Queue[float], rou
     types = {}
     for number in range(rounds):
         types[2 + 12 * number], types[10 + 12 * number] = f"who wrote book number {number}", "never mind"
-    while not closed.empty():
-        closed.get_nowait()
+    with contextlib.suppress(TimeoutError):  # the provider is slower to notice: the streams before this end first
+        while True:
+            await asyncio.wait_for(closed.get(), SETTLE_S)
     person = Person(12 * rounds + 6, types)
     room = BackgroundRoom(background)
     await Session(SilentForeground(), SilentVoice(), person, RealClock(), Timeline(), background=room).run()
