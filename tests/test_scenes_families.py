@@ -79,6 +79,24 @@ def test_nothing_is_said_after_stop():
     assert stopped > 0
 
 
+def test_the_tempting_moments_are_those_at_which_nothing_is_due_any_more():
+    tempted = 0
+    for program in ("after", "every"):
+        for scene, stage in scenes(program, 12):
+            assert not scene.tempting & {turn for turn, _ in scene.said}
+            asked = [(end, turn, parse_request(words)) for end, turn, words in utterances(stage)]
+            timed = [(end, r) for end, _, r in asked if r is not None and r.kind in ("every", "after")]
+            for turn in scene.tempting:
+                since = [((turn + 1) * 0.2 - end, r.seconds) for end, r in timed if end < turn * 0.2]
+                assert any(abs(t - round(t / n) * n) < 0.31 and round(t / n) >= 1 for t, n in since), (turn, since)
+            for end, request in timed if program == "after" else ():
+                again = round((end + 2 * request.seconds) / 0.2) - 1
+                if again < TURNS - 1 and request.seconds >= 2:
+                    assert again in scene.tempting or any(abs(again - t) <= 2 for t, _ in scene.said)
+                    tempted += again in scene.tempting
+    assert tempted > 3
+
+
 def test_a_change_of_mind_counts_from_its_own_end():
     changed = 0
     for scene, stage in scenes("revise", 8):

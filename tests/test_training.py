@@ -307,6 +307,24 @@ def test_training_learns_resumes_and_writes_one_usable_file(tmp_path, monkeypatc
     assert collate(tests, vocabulary).bins.shape == (1, 40, 10, 80)
 
 
+def test_training_with_pictures_resumes_with_its_witness_and_ships_without(tmp_path, monkeypatch):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr("interplay.training.loop._tests", lambda *_: {})
+    settings = TrainSettings(steps=2, lr=0.004, warmup=1, evaluate_every=2, lengths=((30, 4, 1.0),))
+    model = ModelConfig(width=32, layers=1, heads=2, feedforward=48, frame_width=16, window=40, glances=2)
+    recipe = Recipe("eyes", 1, model, settings, DataSettings(video=1.0))
+    train(Run(recipe, tmp_path))
+    before = torch.load(tmp_path / "state.pt", weights_only=True)["witness"]
+    losses = []
+    longer = replace(recipe, train=replace(settings, steps=3))
+    train(Run(longer, tmp_path, resume=True), lambda p: losses.append(p.loss))
+    after = torch.load(tmp_path / "state.pt", weights_only=True)["witness"]
+    assert len(losses) == 1 and before.keys() == after.keys()
+    assert not torch.equal(before["state.weight"], after["state.weight"])
+    loaded, _, _ = checkpoint.load(tmp_path / "model.safetensors")
+    assert not [name for name in loaded.state_dict() if "witness" in name]
+
+
 def as_dict(settings: TrainSettings) -> dict:
     from dataclasses import asdict
 

@@ -86,8 +86,8 @@ def forward(model: InteractionModel, inputs: Inputs, ran: Tensor | None = None) 
             part, live = _fill(part, ROWS - count), F.pad(live, (0, ROWS - count))
         before = live.new_zeros(batch) if start == 0 else (live.new_ones(batch) if ran is None else ran[:, start - 1])
         out, state = lap(weights, shape, state, start, part, live, before)
-        outs.append(Outputs(*(values[:, :count] for values in out)))
-    return Outputs(*(torch.cat(values, 1) for values in zip(*outs, strict=True)))
+        outs.append(Outputs(out.decision[:, :count], out.heard[:, :count], out.said[:, :count]))
+    return Outputs(*(torch.cat(parts, 1) for parts in zip(*(out[:3] for out in outs), strict=True)))
 
 
 def _slice(inputs: Inputs, start: int, count: int, model: InteractionModel) -> Inputs:

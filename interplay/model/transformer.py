@@ -22,11 +22,17 @@ from interplay.model.pointer import Copy, Recall
 
 
 class Outputs(NamedTuple):
-    """Of micro-turns: logits of decision (..., 7) and heard (..., vocabulary), log-probabilities of the output word."""
+    """Of micro-turns: logits of decision (..., 7) and heard (..., vocabulary), log-probabilities of the output word.
+
+    Of whole scenes also what they were read from, for teachers: state (..., width), of each last position, normalised;
+    glances (..., positions, width), what the eyes gave, None without video.
+    """
 
     decision: Tensor
     heard: Tensor
     said: Tensor
+    state: Tensor | None = None
+    glances: Tensor | None = None
 
 
 @dataclass(slots=True)
@@ -182,11 +188,13 @@ class InteractionModel(nn.Module):
         x = self.embed(inputs)
         cos, sin = (t.to(x.device) for t in rotary(torch.arange(turns), config, glances))
         mask = None if turns <= config.window else window_mask(turns, per_turn, config.window).to(x.device)
+        looks = x.unflatten(1, (turns, per_turn))[:, :, :glances] if glances else None
         layers, pinned = self.read_prefix(inputs.prefix) if inputs.prefix is not None else (None, None)
         for number, block in enumerate(self.blocks):
             x, _, _ = block(x, cos, sin, mask, None if layers is None else layers[number])
         last = self.norm(x[:, per_turn - 1 :: per_turn])
-        return self._read(inputs, last, cos[per_turn - 1 :: per_turn], sin[per_turn - 1 :: per_turn], pinned, say)
+        out = self._read(inputs, last, cos[per_turn - 1 :: per_turn], sin[per_turn - 1 :: per_turn], pinned, say)
+        return out._replace(state=last, glances=looks)
 
     def _read(
         self, inputs: Inputs, last: Tensor, cos: Tensor, sin: Tensor, pinned: Tensor | None, say: Tensor | None

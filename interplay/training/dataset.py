@@ -27,7 +27,8 @@ class Batch:
 
     bins: uint8 (..., 10, 80). heard, said, event: int64 word ids of each micro-turn, 0 for none; voiced: those of a
     delivered text that the session's voice reads, fed back like said ones but nothing to predict. decision: int64.
-    marks: bool (..., 3). prefix: int64 (batch, 48). proactivity: float (batch,). frames: uint8 (..., 80, 80, 3).
+    marks: bool (..., 3). prefix: int64 (batch, 48). proactivity: float (batch,). frames: uint8 (..., 80, 80, 3). seen:
+    float32 (..., labels), what is in them (`video/seen.py`). tempting: bool, where silence is easily broken.
     """
 
     bins: Tensor
@@ -40,6 +41,8 @@ class Batch:
     marks: Tensor | None = None
     prefix: Tensor | None = None
     frames: Tensor | None = None
+    seen: Tensor | None = None
+    tempting: Tensor | None = None
 
     def inputs(self, heard_before: Tensor | None = None) -> Inputs:
         """What the model sees. heard_before: what it is fed back of its hearing; default: the truth, one later."""
@@ -106,6 +109,14 @@ def collate(scenes: list[Scene], vocabulary: Vocabulary) -> Batch:
         blank = np.zeros((turns, 80, 80, 3), np.uint8)
         frames = np.stack([blank if scene.frames is None else scene.frames for scene in scenes])
         batch = replace(batch, frames=torch.from_numpy(frames))
+    if any(scene.tempting for scene in scenes):
+        tempting = np.zeros((len(scenes), turns), bool)
+        for row, scene in zip(tempting, scenes, strict=True):
+            row[list(scene.tempting)] = True
+        batch = replace(batch, tempting=torch.from_numpy(tempting))
+    labels = [scene.seen for scene in scenes if scene.seen is not None]
+    if len(labels) == len(scenes):
+        batch = replace(batch, seen=torch.from_numpy(np.stack(labels)))
     return batch
 
 

@@ -12,7 +12,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from interplay.core.types import BadInput
 from interplay.model import checkpoint
@@ -44,20 +44,34 @@ def _ignore(_: Progress) -> None:
     return None
 
 
-def loss_of(model: InteractionModel, batch: Batch, settings: TrainSettings, generator: torch.Generator) -> Tensor:
-    """Hearing + whether to speak + what to say. Micro-turns with speech weigh `speak_weight` times more, but for signs
-    of listening: one too few is better than one too many."""
+def loss_of(
+    model: InteractionModel,
+    batch: Batch,
+    settings: TrainSettings,
+    generator: torch.Generator,
+    witness: nn.Module | None = None,
+) -> Tensor:
+    """Hearing + whether to speak + what to say, and what is to be seen where there are pictures and a witness.
+
+    Micro-turns with speech weigh `speak_weight` times more, but for signs of listening: one too few is better than one
+    too many. So do those in which it is tempting to speak."""
     before = _corrupt(later(batch.heard), settings, generator, len(model.words))
     batch, before = batch.to(str(model.words.device)), before.to(model.words.device)
     acts, words = batch.decision != LISTEN, batch.said > 0
     out = model(batch.inputs(before), words)
-    weight = 1 + (settings.speak_weight - 1) * (acts & (batch.decision != BACKCHANNEL)).float()
+    weighty = acts & (batch.decision != BACKCHANNEL)
+    if batch.tempting is not None:
+        weighty = weighty | batch.tempting
+    weight = 1 + (settings.speak_weight - 1) * weighty.float()
     hearing = F.cross_entropy(out.heard.flatten(0, 1).float(), batch.heard.flatten(), reduction="none")
     deciding = F.cross_entropy(out.decision.flatten(0, 1).float(), batch.decision.flatten(), reduction="none")
     # Where silence is right there is nothing to word: the decision head alone learns silence.
     wording = F.nll_loss(out.said.float(), batch.said[words], reduction="sum") / words.numel()
     hearing = (hearing * (1 + (settings.word_weight - 1) * (batch.heard.flatten() > 0))).mean()
-    return hearing + (weight.flatten() * deciding).mean() + settings.speak_weight * wording
+    loss = hearing + (weight.flatten() * deciding).mean() + settings.speak_weight * wording
+    if witness is not None and batch.seen is not None:
+        loss = loss + settings.seen_weight * witness(out.glances, out.state, batch.seen)
+    return loss
 
 
 def _corrupt(words: Tensor, settings: TrainSettings, generator: torch.Generator, size: int) -> Tensor:
@@ -129,11 +143,15 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
     saved = torch.load(run.state, weights_only=True) if run.resume and run.state.is_file() else None
     model, vocabulary = _model(run, saved)
     model.to(run.device).train()
-    optimizers = optimizer.build(model, settings.lr, share)
+    witness = _witness(run)
+    pupils = nn.ModuleList([model] if witness is None else [model, witness])
+    optimizers = optimizer.build(model, settings.lr, share, witness)
     rates = [[group["lr"] for group in each.param_groups] for each in optimizers]
     first = 0
     if saved:
         first, rates = saved["step"], saved["rates"]
+        if witness is not None:
+            witness.load_state_dict(saved["witness"])
         for each, state in zip(optimizers, saved["optimizers"], strict=True):
             each.load_state_dict(state)
     held_out = frozenset(recipe.data.held_out)
@@ -161,10 +179,10 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
                 for group, rate in zip(each.param_groups, base, strict=True):
                     group["lr"] = rate * factor
             with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=autocast):
-                loss = loss_of(forward, batch, settings, generator)
+                loss = loss_of(forward, batch, settings, generator, witness)
             loss.backward()
-            share.mean(_gradients(model, share))
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            share.mean(_gradients(pupils, share))
+            torch.nn.utils.clip_grad_norm_(pupils.parameters(), 1.0)
             for each in optimizers:
                 each.step()
                 each.zero_grad()
@@ -177,6 +195,8 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
                 # Saved before it is tested: whatever happens in the test, the work is kept.
                 states = [each.state_dict() for each in optimizers]
                 kept = {"step": done, "model": model.state_dict(), "vocabulary": vocabulary.words}
+                if witness is not None:
+                    kept["witness"] = witness.state_dict()
                 torch.save({**kept, "rates": rates, "optimizers": states}, run.state)
                 progress.scores = scores(model, vocabulary, tests)
                 note = {"recipe": recipe.name, "step": done, "held_out": sorted(held_out), "scores": progress.scores}
@@ -185,7 +205,16 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
             watch(progress)
 
 
-def _gradients(model: InteractionModel, share: Share) -> list[Tensor]:
+def _witness(run: Run) -> nn.Module | None:
+    """Who teaches the eyes, if anything is to be seen."""
+    if not run.recipe.data.video:
+        return None
+    from interplay.training.video.seen import Witness  # needs an image library
+
+    return Witness(run.recipe.model.width, run.recipe.model.glances).to(run.device)
+
+
+def _gradients(model: nn.Module, share: Share) -> list[Tensor]:
     """All gradients, in the same order on every rank: where only another rank's scenes used a part, zeros."""
     if share.count > 1:
         for p in model.parameters():

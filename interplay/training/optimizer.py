@@ -57,10 +57,13 @@ class Muon(torch.optim.Optimizer):
                 p.add_(update, alpha=-group["lr"] * 0.2 * max(p.shape[-2:]) ** 0.5)
 
 
-def build(model: nn.Module, lr: float, share: Share | None = None) -> list[torch.optim.Optimizer]:
-    """Muon (8 x `lr`) for the matrices of the blocks, the eyes and the word projections, AdamW (`lr`) for the rest."""
+def build(
+    model: nn.Module, lr: float, share: Share | None = None, beside: nn.Module | None = None
+) -> list[torch.optim.Optimizer]:
+    """Muon (8 x `lr`) for the matrices of the blocks, the eyes and the word projections, AdamW (`lr`) for the rest and
+    for what is trained `beside` the model."""
     names = ("blocks.", "feed_", "heard.", "said.", "eyes.stem.linear", "eyes.merge")
     matrices = [p for n, p in model.named_parameters() if p.ndim >= 2 and n.startswith(names)]
     chosen = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
+    rest = [p for p in model.parameters() if id(p) not in chosen] + list(beside.parameters() if beside else ())
     return [Muon(matrices, lr=8 * lr, share=share), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)]

@@ -23,6 +23,7 @@ class TrainSettings:
     decay_from: float = 0.5
     speak_weight: float = 4.0
     word_weight: float = 1.5
+    seen_weight: float = 0.3
     feedback_noise: float = 0.04
     feedback_drop: float = 0.6
     evaluate_every: int = 200

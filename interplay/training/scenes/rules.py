@@ -28,6 +28,7 @@ class Rule:
     turn: int
     until: int = FOREVER
     done: int = 0  # how many times it was due
+    last_due: int = -FOREVER  # the micro-turn in which it was last due
 
     def next_due(self) -> int:
         """The micro-turn whose output is audible at the next due time, or FOREVER."""
@@ -96,10 +97,25 @@ class Rules:
             if rule.request.kind not in _TIMED:
                 continue
             while (due := rule.next_due()) <= turn:
-                rule.done += 1
+                rule.done, rule.last_due = rule.done + 1, due
                 if due == turn and rule.turn < turn <= rule.until:
                     found.append(rule.request.phrase)
         return found
+
+    def tempting(self, turn: int) -> bool:
+        """Is nothing due in micro-turn `turn`, although it lies where a reminder would be if it came again, or still
+        held? These are the moments at which a model speaks that has learnt when, and not yet when no more."""
+        now, tempted = (turn + 1) * MICRO_TURN_S, False
+        for rule in self.rules:
+            kind, seconds = rule.request.kind, rule.request.seconds
+            if kind not in ("every", "after") or turn <= rule.turn or now - rule.end_s < seconds / 2:
+                continue
+            away = abs(now - rule.end_s - round((now - rule.end_s) / seconds) * seconds)
+            if away < 1.5 * MICRO_TURN_S:
+                if turn <= rule.until and min(abs(rule.next_due() - turn), abs(rule.last_due - turn)) <= 1:
+                    return False
+                tempted = True
+        return tempted
 
     def heard(self, word: str, turn: int) -> Iterator[tuple[str, tuple[str, ...]]]:
         """(kind of speech, words) that the word heard in `turn` calls for in the next one."""

@@ -28,6 +28,8 @@ class Scene:
         are, but they are no targets: the model decides `listen` there, unless `decisions` says otherwise.
     pending, busy, missing: micro-turns with that mark. prefix: what was agreed before the session started.
     frames: uint8 (turns, 80, 80, 3), one RGB picture a micro-turn, or None.
+    tempting: micro-turns of silence in which a reminder that is over would be due again.
+    seen: float32 (turns, labels), what is in them, for training alone (`video/seen.py`), or None.
     """
 
     power: np.ndarray
@@ -43,6 +45,8 @@ class Scene:
     prefix: tuple[str, ...] = ()
     proactivity: float = 0.5
     frames: np.ndarray | None = None
+    seen: np.ndarray | None = None
+    tempting: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

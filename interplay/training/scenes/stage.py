@@ -52,6 +52,7 @@ class Stage:
         self.free_turn = 0  # heard words come one per micro-turn; what does not fit spills into the next
         self.done = 0  # micro-turns the listener has lived through
         self.outputs: list[Output] = []
+        self.tempting: set[int] = set()  # see Scene
         self.pending: set[int] = set()
         self.busy: set[int] = set()
         self.voiced: dict[int, str] = {}
@@ -235,6 +236,8 @@ class Stage:
         typed, pending, busy = self.events.get(turn, ""), turn in self.pending, turn in self.busy
         out = self.listener.step(Input(turn, self.tokens.get(turn), sounds, typed, pending, busy))
         self.outputs.append(out)
+        if not out.word and self.listener.rules.tempting(turn):
+            self.tempting.add(turn)
         self.done += 1
         if out.decision == "delegate" and self.results:
             delay, text, stale = self.results.pop(0)
@@ -272,6 +275,7 @@ class Stage:
             sorted((t, w) for t, w in self.events.items() if t < self.turns),
             sorted((t, w) for t, w in self.voiced.items() if t < self.turns),
             self.pending & within, self.busy & within, set(), self.listener.prefix, self.listener.proactivity,
+            tempting=self.tempting & within,
         )  # fmt: skip
 
 

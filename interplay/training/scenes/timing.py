@@ -36,7 +36,7 @@ def after(stage: Stage, time: float) -> float:
         return stop(stage, end + seconds * rng.uniform(0.3, 0.6))
     if rng.random() < 0.55:
         return stage.talk(end + rng.uniform(0.3, 2.0), due + rng.uniform(1, 5))
-    return due + 1.0
+    return due + rng.choice((1.0, 1.2 * seconds))  # in half of them it is to be seen that it does not come again
 
 
 def stop(stage: Stage, time: float) -> float:

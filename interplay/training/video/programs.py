@@ -29,6 +29,7 @@ from interplay.training.video.asking import (
 from interplay.training.video.figures import MOVEMENTS, Doing, bystander, somebody
 from interplay.training.video.film import Actor, Conditions, Pole, film
 from interplay.training.video.rhythm import NOTHING, Rhythm, Stroke, join, repetitions
+from interplay.training.video.seen import of_movements, of_things
 from interplay.training.video.sprites import (
     COLOURS,
     SHAPES,
@@ -52,7 +53,7 @@ class Picture:
     """What the eyes get and what is due. frames: uint8 (turns, 80, 80, 3). said: (turn, word), at most one per turn.
 
     ask: what was asked for, None for nothing. times: seconds of the events behind `said`: ends of repetitions, starts
-    and ends of bouts, appearances. program: its name.
+    and ends of bouts, appearances. program: its name. seen: float32, what is there in every micro-turn (`seen.py`).
     """
 
     frames: np.ndarray
@@ -60,6 +61,7 @@ class Picture:
     ask: Ask | None
     times: tuple[float, ...]
     program: str
+    seen: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,8 @@ def count(setting: Setting) -> Picture:
     frames = _film(setting, [*behind, actor, *front])
     ends = rhythm.ends if shown == movement else ()
     said = [(due(end), ONES[i]) for i, end in enumerate(ends)]
-    return Picture(frames, ordered(said, setting.turns), ask, ends, "count")
+    seen = of_movements([(shown, rhythm)], setting.turns)
+    return Picture(frames, ordered(said, setting.turns), ask, ends, "count", seen)
 
 
 def _alike(movement: str) -> tuple[str, ...]:
@@ -198,7 +201,9 @@ def start_stop(setting: Setting) -> Picture:
         time = part.ends[-1] + rng.uniform(1.2, 4.0)
     figure = performer(rng, movement, join(asked), held_out=setting.held_out, steady=True)
     behind, front = surroundings(rng)
+    shown = [(movement, join(asked))]
     if movement in MOVEMENTS and not generic:
+        shown.append((other, join(others)))
         doing = Doing(other, join(others), Stroke(), side=rng.randrange(3))
         figure = replace(figure, doings=(*figure.doings, doing))  # type: ignore[attr-defined,type-var]
         actors: list[Actor] = [figure]
@@ -211,7 +216,8 @@ def start_stop(setting: Setting) -> Picture:
         period = part.ends[0] - part.starts[0]
         said += [(due(part.starts[0] + 0.12 * period), "start"), (due(part.ends[-1] + STILL_S), "stop")]
         times += [part.starts[0], part.ends[-1]]
-    return Picture(frames, ordered(said, setting.turns), ask, tuple(times), "startstop")
+    seen = of_movements(shown, setting.turns)
+    return Picture(frames, ordered(said, setting.turns), ask, tuple(times), "startstop", seen)
 
 
 def things(setting: Setting) -> Picture:
@@ -239,7 +245,8 @@ def things(setting: Setting) -> Picture:
         if fits and time < setting.seconds - 0.3:
             said.append((due(time), word))
             times.append(time)
-    return Picture(frames, ordered(said, setting.turns), ask, tuple(times), ask.kind)
+    seen = of_things(stays, setting.turns)
+    return Picture(frames, ordered(said, setting.turns), ask, tuple(times), ask.kind, seen)
 
 
 def _visits(setting: Setting, ask: Ask, colour: str, shape: str) -> list[tuple[Stay, str, str]]:
@@ -283,7 +290,7 @@ def nothing_asked(setting: Setting) -> Picture:
     rng = setting.rng
     shown = rng.choice((count, start_stop, things))(setting)
     words = tuple(rng.choice(NOTHING_SEEN).split()) if rng.random() < 0.5 else ()
-    return Picture(shown.frames, (), Ask("nothing", words) if words else None, (), "nothing")
+    return Picture(shown.frames, (), Ask("nothing", words) if words else None, (), "nothing", shown.seen)
 
 
 def never_shown(setting: Setting) -> Picture:
@@ -294,7 +301,7 @@ def never_shown(setting: Setting) -> Picture:
     ask = (ask_count if rng.random() < 0.5 else ask_start_stop)(rng, movement, held_out=setting.held_out)
     if not ask.what:
         return replace(shown, said=(), ask=None, times=(), program="nothing")
-    return Picture(shown.frames, (), ask, (), "never")
+    return Picture(shown.frames, (), ask, (), "never", shown.seen)
 
 
 def _film(setting: Setting, actors: list[Actor]) -> np.ndarray:
@@ -309,6 +316,6 @@ PROGRAMS: dict[str, Callable[[Setting], Picture]] = {
     "nothing": nothing_asked,
     "never": never_shown,
 }
-WEIGHTS = {"count": 0.42, "startstop": 0.18, "things": 0.24, "nothing": 0.1, "never": 0.06}
+WEIGHTS = {"count": 0.26, "startstop": 0.2, "things": 0.38, "nothing": 0.08, "never": 0.08}
 
 assert set(CLAUSES) == set(NOUNS) == {*MOVEMENTS, *OBJECTS}

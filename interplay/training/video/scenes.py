@@ -49,5 +49,6 @@ def compose(
         request = ()
         sound = record(rng, turns, chatter=chatter, bank=bank, held_out=held_out)
     prefix = () if request else words
-    scene = Scene(sound.power, sound.heard, list(picture.said), [], prefix=prefix, frames=picture.frames)
+    scene = Scene(sound.power, sound.heard, list(picture.said), [], prefix=prefix)
+    scene.frames, scene.seen = picture.frames, picture.seen
     return scene, picture
