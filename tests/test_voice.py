@@ -153,13 +153,14 @@ def test_the_cache_is_bounded() -> None:
     assert small.cached(("one",)) is None and small.cached(("four",)) is not None and len(small._clips) == 3
 
 
-async def test_a_prepared_word_is_audible_in_its_turn_without_waiting(engine: HibariEngine) -> None:
+async def test_a_prepared_word_is_audible_in_its_turn_without_waiting(
+    engine: HibariEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine.prepare(["bonjour"])
+    monkeypatch.setattr(engine, "_synthesize", lambda words: 1 / 0)  # nothing is rendered any more
     voice = HibariVoice(engine)
     voice.say("bonjour")
-    began = time.perf_counter()
     out = voice.step()
-    assert time.perf_counter() - began < 0.01
     assert [word for word, _ in out.audible] == ["bonjour"] and out.audible[0][1] < 0.04
     voice.close()
 
@@ -171,7 +172,7 @@ async def test_a_render_never_blocks_the_tick_and_settle_gives_it_time(engine: H
         began = time.perf_counter()
         await voice.settle(0.02)
         out = voice.step()
-        assert time.perf_counter() - began < 0.1
+        assert time.perf_counter() - began < 1.0  # with the lock held it would wait for ever
     assert not out.audio.any() and out.audible == () and voice.speaking and voice.pending[0] == "unusual"
     for _ in range(100):
         await voice.settle(1.0)
