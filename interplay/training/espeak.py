@@ -103,7 +103,8 @@ class Espeak:
 
     def _collect(self, samples, count, events) -> int:
         if count > 0:
-            self._samples.append(np.ctypeslib.as_array(samples, (count,)).copy())
+            # Not through ctypeslib.as_array: it makes, and ctypes keeps for ever, a type for every length there is.
+            self._samples.append(np.frombuffer(ctypes.string_at(samples, 2 * count), np.int16))
         i = 0
         while events[i].type != 0:
             if events[i].type == _WORD_EVENT:
