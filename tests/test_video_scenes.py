@@ -77,6 +77,19 @@ def test_what_is_seen_says_when_a_repetition_ends_and_what_is_there():
         assert not np.isnan(picture.seen[:, : MOVES_END + 1]).any()
 
 
+def test_in_a_plain_film_nothing_moves_but_what_was_asked_about():
+    def busy(plain: bool) -> float:
+        worst = 0.0
+        for seed in range(4):
+            picture = PROGRAMS["things"](Setting(random.Random(f"p{seed}"), 60, plain=plain))
+            empty = (picture.seen[:, : len(COLOURS)] == 0).all(1)
+            still = [t for t in range(1, 60) if empty[max(0, t - 4) : t + 4].all()]  # things come and go gradually
+            worst = max([worst, *motion(picture.frames.astype(int))[[t - 1 for t in still]]])
+        return worst
+
+    assert busy(plain=True) < 4.0 < busy(plain=False)  # sensor noise alone, on a scale of 255
+
+
 def test_a_witness_learns_from_what_is_known_alone():
     torch.manual_seed(0)
     witness = Witness(8, 2)

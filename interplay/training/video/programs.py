@@ -68,13 +68,15 @@ class Picture:
 class Setting:
     """What a program is given. spoken: the request is spoken when the scene begins, and takes its time.
 
-    held_out: with bodies, backgrounds, shades and phrasings that training never has.
+    held_out: with bodies, backgrounds, shades and phrasings that training never has. plain: a steady camera, a wall
+    behind, nothing in the way: where it is learnt first what is asked for.
     """
 
     rng: random.Random
     turns: int
     spoken: bool = False
     held_out: bool = False
+    plain: bool = False
 
     @property
     def seconds(self) -> float:
@@ -155,7 +157,7 @@ def count(setting: Setting) -> Picture:
     rng, until = setting.rng, setting.seconds - 0.4
     movement = rng.choice((*MOVEMENTS, *MOVEMENTS, *OBJECTS))
     ask = ask_count(rng, movement, held_out=setting.held_out)
-    behind, front = surroundings(rng)
+    behind, front = ([], []) if setting.plain else surroundings(rng)
     shown = movement
     if ask.what and rng.random() < 0.2:  # what is to be seen is not what was asked for
         shown = rng.choice([m for m in (*MOVEMENTS, *OBJECTS) if m not in _alike(movement)])
@@ -200,7 +202,7 @@ def start_stop(setting: Setting) -> Picture:
         (others if rng.random() < 0.3 else asked).append(part)
         time = part.ends[-1] + rng.uniform(1.2, 4.0)
     figure = performer(rng, movement, join(asked), held_out=setting.held_out, steady=True)
-    behind, front = surroundings(rng)
+    behind, front = ([], []) if setting.plain else surroundings(rng)
     shown = [(movement, join(asked))]
     if movement in MOVEMENTS and not generic:
         shown.append((other, join(others)))
@@ -234,8 +236,8 @@ def things(setting: Setting) -> Picture:
         )
     stays = _visits(setting, ask, colour, shape)
     saturation = 0.35 if "colour" in kind or want != "shape" else 0.8
-    background = backdrop(rng, held_out=setting.held_out, saturation=saturation)
-    conditions = replace(Conditions.random(rng), bars=(0, 0))
+    background = backdrop(rng, held_out=setting.held_out, saturation=saturation, plain=setting.plain)
+    conditions = replace(_conditions(setting), bars=(0, 0))
     frames = film([stay for stay, _, _ in stays], setting.turns, conditions, rng, background)
     said, times = [], []
     for stay, its_colour, its_shape in stays:
@@ -305,8 +307,14 @@ def never_shown(setting: Setting) -> Picture:
 
 
 def _film(setting: Setting, actors: list[Actor]) -> np.ndarray:
-    background = backdrop(setting.rng, held_out=setting.held_out)
-    return film(actors, setting.turns, Conditions.random(setting.rng), setting.rng, background)
+    background = backdrop(setting.rng, held_out=setting.held_out, plain=setting.plain)
+    return film(actors, setting.turns, _conditions(setting), setting.rng, background)
+
+
+def _conditions(setting: Setting) -> Conditions:
+    if setting.plain:
+        return Conditions(gain=setting.rng.uniform(0.8, 1.1), noise=2.0, delay=setting.rng.uniform(0.0, 0.1))
+    return Conditions.random(setting.rng)
 
 
 PROGRAMS: dict[str, Callable[[Setting], Picture]] = {

@@ -11,6 +11,7 @@ from interplay.training.video.sound import record
 
 SPOKEN = 0.35  # how often the request is spoken in the scene and not set before it
 CHATTER = 0.4
+PLAIN = 0.45  # how often camera and room are as simple as they can be
 
 
 def video_scene(
@@ -22,8 +23,8 @@ def video_scene(
     one by default. held_out: bodies, patterns, shades, phrasings and voices that training never has, for the bench.
     """
     name = program or rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-    chatter, spoken = rng.random() < CHATTER, rng.random() < SPOKEN
-    return compose(rng, turns, name, spoken=spoken, chatter=chatter, bank=bank, held_out=held_out)[0]
+    chatter, spoken, plain = rng.random() < CHATTER, rng.random() < SPOKEN, rng.random() < PLAIN and not held_out
+    return compose(rng, turns, name, spoken=spoken, chatter=chatter, bank=bank, held_out=held_out, plain=plain)[0]
 
 
 def compose(
@@ -35,12 +36,13 @@ def compose(
     chatter: bool = False,
     bank: Bank | None = None,
     held_out: bool = False,
+    plain: bool = False,
 ) -> tuple[Scene, Picture]:
     """A scene and the program behind it. spoken: the request is said aloud first, and what it is about comes after.
 
     A request that is not over in time (a very slow voice, a very short scene) stands in the prefix after all.
     """
-    setting = Setting(rng, turns, spoken, held_out)
+    setting = Setting(rng, turns, spoken, held_out, plain)
     picture = PROGRAMS[program](setting)
     words = picture.ask.words if picture.ask is not None else ()
     request = words if spoken and picture.ask is not None and setting.begin(picture.ask) < setting.seconds else ()

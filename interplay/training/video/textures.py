@@ -17,6 +17,7 @@ SIZE = 240  # pixels of a backdrop; the camera looks at the middle two thirds of
 TRAINING_PHOTOS = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "rocket.jpg")
 HELD_OUT_PHOTOS = ("camera.png", "gravel.png", "hubble_deep_field.jpg")
 TRAINING_KINDS = ("plain", "gradient", "stripes", "noise", "noise", "photo", "photo")
+PLAIN_KINDS = ("plain", "gradient")
 HELD_OUT_KINDS = ("checks", "noise", "photo")  # noise of spectral slopes that training leaves out
 
 
@@ -33,9 +34,11 @@ def photographs(held_out: bool) -> tuple[np.ndarray, ...]:
     return tuple(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) for picture in read if picture is not None)
 
 
-def backdrop(rng: random.Random, *, held_out: bool = False, saturation: float = 1.0) -> np.ndarray:
-    """A background, uint8 (240, 240, 3). saturation: below 1 it is greyer, so that colours stand out."""
-    kind = rng.choice(HELD_OUT_KINDS if held_out else TRAINING_KINDS)
+def backdrop(
+    rng: random.Random, *, held_out: bool = False, saturation: float = 1.0, plain: bool = False
+) -> np.ndarray:
+    """A background, uint8 (240, 240, 3). saturation: below 1 it is greyer, so that colours stand out. plain: a wall."""
+    kind = rng.choice(PLAIN_KINDS if plain else HELD_OUT_KINDS if held_out else TRAINING_KINDS)
     photos = photographs(held_out) if kind == "photo" else ()
     if kind == "photo" and not photos:
         kind = "noise"
