@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -43,8 +44,8 @@ async def import_agent(
     """Take in an exported agent, or a bare spec. The identity in the file is kept.
 
     replace: an agent of the same identity or name gets a new version instead of an error. user: whose memory the one
-    in the file becomes. allow: called with the spec and the one it replaces, raises what speaks against it. Raises
-    BadInput (SpecError with line numbers) for what cannot be used. What is refused changes nothing.
+    in the file becomes. allow: called in a thread with the spec and the one it replaces, raises what speaks against it.
+    Raises BadInput (SpecError with line numbers) for what cannot be used. What is refused changes nothing.
     """
     data, places = files.parse_yaml(text, source=source)
     if not isinstance(data, dict) or "spec" not in data:
@@ -59,7 +60,7 @@ async def import_agent(
     if known is None and replace and spec.name in {agent.name for agent in await store.list()}:
         known = await store.get(spec.name)
     rows = _memory_rows(remembered, places, source) if remembered and user is not None else None
-    allow(spec, known.spec if known is not None else None)
+    await asyncio.to_thread(allow, spec, known.spec if known is not None else None)
     if rows is not None and user is not None and known is not None:
         async with Memory(store, await store.relationship(known.name, user)).scope.read() as scoped:
             await _empty(scoped)

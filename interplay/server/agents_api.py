@@ -7,6 +7,7 @@ only; an edit may leave it as it is.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import json
@@ -108,7 +109,7 @@ class AgentsApi:
 
     async def create(self, request: Request) -> Response:
         spec = _spec(await _body(request))
-        _allowed(spec)
+        await asyncio.to_thread(_allowed, spec)  # reads and imports
         agent = await (await self.desk.store()).create(spec)
         return JSONResponse(_agent(agent), status_code=201)
 
@@ -120,7 +121,7 @@ class AgentsApi:
         current = await store.get(name)
         if expect is not None and expect != current.version:
             raise Refused(409, "conflict", f"{name!r} has changed since version {expect}; get it again, then edit")
-        _allowed(spec, current.spec)
+        await asyncio.to_thread(_allowed, spec, current.spec)  # reads and imports
         # What was compared is what is replaced, whoever edits meanwhile.
         return JSONResponse(_agent(await store.update(name, spec, expect=current.version)))
 
