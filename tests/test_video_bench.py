@@ -46,8 +46,14 @@ class Oracle:
         return None
 
 
+def test_requests_are_worded_as_in_training_or_as_never_there():
+    known, new = ({film.picture.ask.words for film in video_items("count", 8, 0, known_words=k) if film.picture.ask}
+                  for k in (True, False))  # fmt: skip
+    assert not known & new and all(words[:3] == ("keep", "count", "of") or "each" in words for words in new)
+
+
 def oracle(program: str, n: int, late: int = 0, *, silent: bool = False) -> Setup:
-    films = list(video_items(program, n, 0, positive=lambda p: len(p.times) > 0))
+    films = list(video_items(program, n, 0, known_words=True, positive=lambda p: len(p.times) > 0))
     known = {} if silent else {f.picture.frames[0].tobytes(): dict(f.picture.said) for f in films}
     setup = Setup(n=n, voices="held-out")
     setup.__dict__["mind"] = Oracle(known, late)

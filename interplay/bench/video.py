@@ -66,7 +66,7 @@ def sightings(setup: Setup) -> Result:
         "extra_words": mean([row["extra"] for row in rows]),
         "silent_rate": share(idle, "silent")[0],
     }
-    return Result(setup.n, metrics, {"accuracy": interval}, _ways(rows, "right", "kind"), rows=rows)
+    return Result(setup.n, metrics, {"accuracy": interval}, _ways(rows, "right", "recall", by="kind"), rows=rows)
 
 
 def step_video(setup: Setup) -> Result:
@@ -118,7 +118,8 @@ def _play(
         return {"category": item.category, "ask": ask, **row}
 
     rows = []
-    items = video_items(program, n, setup.seed, held_out=setup.voices != "training", positive=wanted)
+    asked = {"held_out": setup.voices != "training", "known_words": setup.phrasings == "known"}
+    items = video_items(program, n, setup.seed, positive=wanted, **asked)
     together = min(SEEING, mind.capabilities.together)
     for row in side_by_side(items, play, [player(mind, setup.seed) for _ in range(together)]):
         rows.append(row)
@@ -195,6 +196,10 @@ def _hits(due: list[tuple[str, float]], said: Sequence[tuple[str, float]]) -> in
     return hits
 
 
-def _ways(rows: list[dict[str, Any]], key: str, by: str = "category") -> dict[str, dict[str, float]]:
-    groups = {row[by]: [float(r[key]) for r in rows if r[by] == row[by]] for row in rows}
-    return {name: {key: mean(values), "n": float(len(values))} for name, values in groups.items()}
+def _ways(rows: list[dict[str, Any]], *keys: str, by: str = "category") -> dict[str, dict[str, float]]:
+    """The means of `keys`, and how many there are, for each way in which was asked."""
+    groups = {row[by]: [r for r in rows if r[by] == row[by]] for row in rows}
+    return {
+        name: {key: mean([float(row[key]) for row in group]) for key in keys} | {"n": float(len(group))}
+        for name, group in groups.items()
+    }

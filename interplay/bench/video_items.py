@@ -57,20 +57,33 @@ class Film:
 
 
 def video_items(
-    program: str, n: int, seed: int, *, held_out: bool = True, positive: Callable[[Picture], bool] | None = None
+    program: str,
+    n: int,
+    seed: int,
+    *,
+    held_out: bool = True,
+    known_words: bool = False,
+    positive: Callable[[Picture], bool] | None = None,
 ) -> Iterator[VideoItem]:
     """`n` items of a program, the ways of asking in turn. positive: what a picture has to fulfil to be taken."""
     for i in range(n):
-        yield item(program, WAYS[i % len(WAYS)], f"{program}/{seed}/{i}", held_out=held_out, positive=positive)
+        way, place = WAYS[i % len(WAYS)], f"{program}/{seed}/{i}"
+        yield item(program, way, place, held_out=held_out, known_words=known_words, positive=positive)
 
 
 def item(
-    program: str, way: str, seed: str, *, held_out: bool = True, positive: Callable[[Picture], bool] | None = None
+    program: str,
+    way: str,
+    seed: str,
+    *,
+    held_out: bool = True,
+    known_words: bool = False,
+    positive: Callable[[Picture], bool] | None = None,
 ) -> VideoItem:
     """One item. The same seed gives the same film and words, and a voice that is the same but for some breath."""
     for attempt in range(200):
         rng = random.Random(f"{seed}/{attempt}")
-        setting = Setting(rng, TURNS, way == "spoken", held_out)
+        setting = Setting(rng, TURNS, way == "spoken", held_out, known_words=known_words)
         picture = PROGRAMS[program](setting)
         if picture.ask is None or (positive is not None and not positive(picture)):
             continue

@@ -70,6 +70,7 @@ class Setting:
 
     held_out: with bodies, backgrounds, shades and phrasings that training never has. plain: a steady camera, a wall
     behind, nothing in the way: where it is learnt first what is asked for.
+    known_words: asked as in training, even if the rest is held out.
     """
 
     rng: random.Random
@@ -77,6 +78,12 @@ class Setting:
     spoken: bool = False
     held_out: bool = False
     plain: bool = False
+    known_words: bool = False
+
+    @property
+    def new_words(self) -> bool:
+        """Whether the request is worded as training never does."""
+        return self.held_out and not self.known_words
 
     @property
     def seconds(self) -> float:
@@ -156,7 +163,7 @@ def count(setting: Setting) -> Picture:
     """Count the repetitions of a movement; another one, or somebody else at the side, does not count."""
     rng, until = setting.rng, setting.seconds - 0.4
     movement = rng.choice((*MOVEMENTS, *MOVEMENTS, *OBJECTS))
-    ask = ask_count(rng, movement, held_out=setting.held_out)
+    ask = ask_count(rng, movement, held_out=setting.new_words)
     behind, front = ([], []) if setting.plain else surroundings(rng)
     shown = movement
     if ask.what and rng.random() < 0.2:  # what is to be seen is not what was asked for
@@ -187,7 +194,7 @@ def start_stop(setting: Setting) -> Picture:
     """Say "start" and "stop" when the asked-for movement begins and ends, among other movements."""
     rng, until = setting.rng, setting.seconds - 1.0
     movement = rng.choice((*MOVEMENTS, *MOVEMENTS, *OBJECTS))
-    ask = ask_start_stop(rng, movement, held_out=setting.held_out)
+    ask = ask_start_stop(rng, movement, held_out=setting.new_words)
     generic = "arm" in ask.words  # "the arm moves", "they raise an arm": waving would be a matter of taste
     other = rng.choice([m for m in MOVEMENTS if m not in _alike(movement)])
     asked: list[Rhythm] = []
@@ -229,10 +236,10 @@ def things(setting: Setting) -> Picture:
     colour, shape = rng.choice(COLOURS), rng.choice(SHAPES)
     want = rng.choice(("colour", "colour", "shape", "both"))
     if kind.startswith("name"):
-        ask = ask_names(rng, kind, held_out=setting.held_out)
+        ask = ask_names(rng, kind, held_out=setting.new_words)
     else:
         ask = ask_thing(
-            rng, kind, "" if want == "shape" else colour, "" if want == "colour" else shape, held_out=setting.held_out
+            rng, kind, "" if want == "shape" else colour, "" if want == "colour" else shape, held_out=setting.new_words
         )
     stays = _visits(setting, ask, colour, shape)
     saturation = 0.35 if "colour" in kind or want != "shape" else 0.8
@@ -300,7 +307,7 @@ def never_shown(setting: Setting) -> Picture:
     rng = setting.rng
     shown = things(setting)
     movement = rng.choice((*MOVEMENTS, *OBJECTS))
-    ask = (ask_count if rng.random() < 0.5 else ask_start_stop)(rng, movement, held_out=setting.held_out)
+    ask = (ask_count if rng.random() < 0.5 else ask_start_stop)(rng, movement, held_out=setting.new_words)
     if not ask.what:
         return replace(shown, said=(), ask=None, times=(), program="nothing")
     return Picture(shown.frames, (), ask, (), "never", shown.seen)
