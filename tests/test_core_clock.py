@@ -19,8 +19,8 @@ async def test_real_ticks_come_when_the_slice_is_complete() -> None:
     for turn in range(5):
         tick = await clock.tick(turn)
         assert tick.turn == turn and tick.skipped == 0
-        assert time.monotonic() - began == pytest.approx((turn + 1) * 0.2, abs=0.19)
-        assert clock.now() >= (turn + 1) * 0.2 - 1e-3 and 0 <= tick.lateness_s < 0.19
+        assert time.monotonic() - began == pytest.approx((turn + 1) * 0.2, abs=0.12)
+        assert clock.now() >= (turn + 1) * 0.2 - 1e-3 and 0 <= tick.lateness_s < 0.12
 
 
 async def test_a_late_tick_runs_at_once_and_catches_up() -> None:
@@ -30,10 +30,10 @@ async def test_a_late_tick_runs_at_once_and_catches_up() -> None:
     await asyncio.sleep(0.65)  # three slices late
     began = time.monotonic()
     ticks = [await clock.tick(turn) for turn in (1, 2, 3)]
-    assert time.monotonic() - began < 0.19 and [t.skipped for t in ticks] == [0, 0, 0]
+    assert time.monotonic() - began < 0.05 and [t.skipped for t in ticks] == [0, 0, 0]
     assert ticks[0].lateness_s > 0.4 > ticks[2].lateness_s
     await clock.tick(4)
-    assert clock.now() == pytest.approx(1.0, abs=0.19)
+    assert clock.now() == pytest.approx(1.0, abs=0.12)
 
 
 async def test_too_far_behind_jumps_to_the_newest_complete_slice() -> None:

@@ -88,13 +88,48 @@ def test_the_tempting_moments_are_those_at_which_nothing_is_due_any_more():
             timed = [(end, r) for end, _, r in asked if r is not None and r.kind in ("every", "after")]
             for turn in scene.tempting:
                 since = [((turn + 1) * 0.2 - end, r.seconds) for end, r in timed if end < turn * 0.2]
-                assert any(abs(t - round(t / n) * n) < 0.31 and round(t / n) >= 1 for t, n in since), (turn, since)
+                spoken = {turn - 3, turn - 2} & dict(scene.said).keys()
+                again = any(abs(t - round(t / n) * n) < 0.31 and round(t / n) >= 1 for t, n in since)
+                assert spoken or again, (turn, since)
             for end, request in timed if program == "after" else ():
                 again = round((end + 2 * request.seconds) / 0.2) - 1
                 if again < TURNS - 1 and request.seconds >= 2:
                     assert again in scene.tempting or any(abs(again - t) <= 2 for t, _ in scene.said)
                     tempted += again in scene.tempting
     assert tempted > 3
+
+
+def test_it_is_tempting_to_go_on_when_a_phrase_is_over_and_to_answer_what_is_not_for_it():
+    over = baited = 0
+    for scene, _ in scenes("question", 6):
+        said = dict(scene.said)
+        for turn in said:
+            if turn + 4 < TURNS and not {turn + 1, turn + 2, turn + 3} & said.keys():
+                assert {turn + 2, turn + 3} <= scene.tempting
+                over += 1
+    for scene, stage in scenes("question", 6, side=1.0, decoy=1.0):
+        baited += len(scene.tempting & stage.baits)
+        assert not scene.tempting & dict(scene.said).keys()
+    assert over > 5 and baited > 20
+
+
+def test_the_times_are_those_of_the_stopwatch_and_of_the_next_reminder():
+    ran = due = 0
+    for scene, stage in (*scenes("elapsed", 6), *scenes("every", 4)):
+        assert scene.times is not None and scene.times.shape == (TURNS, 2)
+        asked = [(end, turn, parse_request(words)) for end, turn, words in utterances(stage)]
+        for turn, (clock, left) in enumerate(scene.times.tolist()):
+            begun = [end for end, heard, r in asked if r is not None and r.kind == "clock" and heard <= turn]
+            if clock == clock:
+                assert clock == pytest.approx((turn + 1) * 0.2 - begun[-1], abs=1e-4)
+                ran += 1
+            if left == left:
+                at = turn + round(left / 0.2)
+                assert at > turn or at in dict(scene.said)
+                silenced = any(r is not None and r.kind == "stop" and turn <= heard <= at for _, heard, r in asked)
+                assert at >= TURNS or silenced or {at, at + 1, at + 2} & dict(scene.said).keys()
+                due += 1
+    assert ran > 50 and due > 50
 
 
 def test_a_change_of_mind_counts_from_its_own_end():
@@ -223,12 +258,12 @@ def test_who_interrupts_is_let_in_within_two_micro_turns_and_backchannels_change
         for scene, stage in scenes(program):
             said = [t for t, _ in scene.said]
             for sound in stage.everything:
-                first = next((t for t in range(TURNS) if (t + 1) * 0.2 >= sound.start_s + 0.25), TURNS)
+                first = next((t for t in range(TURNS) if (t + 1) * 0.2 >= sound.start_s + 0.2), TURNS)
                 if sound.backchannel:
                     assert scene.decisions.get(first) != "yield"
                     met += program == "keep"
                 elif scene.decisions.get(first) == "yield":
-                    assert (first + 1) * 0.2 < sound.start_s + 0.45 + 1e-6
+                    assert (first + 1) * 0.2 < sound.start_s + 0.4 + 1e-6
                     assert not [t for t in said if first <= t and (t + 1) * 0.2 < sound.end_s]
                     met += program == "interrupt"
         assert met > 3, program

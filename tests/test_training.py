@@ -22,7 +22,7 @@ from interplay.model.dmel import CHANNELS, FRAMES, mel_power
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import PIECES, Vocabulary
 from interplay.training import espeak, evaluate, language, loop, scenes
-from interplay.training.clips import Bank, synthesise, warp
+from interplay.training.clips import Bank, Clip, cut, synthesise, warp
 from interplay.training.dataset import SceneStream, collate
 from interplay.training.loop import Run, train
 from interplay.training.recipe import DataSettings, Recipe, TrainSettings, load_recipe
@@ -320,9 +320,12 @@ def test_training_with_pictures_resumes_with_its_witness_and_ships_without(tmp_p
     train(Run(longer, tmp_path, resume=True), lambda p: losses.append(p.loss))
     after = torch.load(tmp_path / "state.pt", weights_only=True)["witness"]
     assert len(losses) == 1 and before.keys() == after.keys()
-    assert not torch.equal(before["state.weight"], after["state.weight"])
+    assert not torch.equal(before["seen.state.weight"], after["seen.state.weight"])
     loaded, _, _ = checkpoint.load(tmp_path / "model.safetensors")
     assert not [name for name in loaded.state_dict() if "witness" in name]
+    blind = replace(longer, data=DataSettings())
+    with pytest.raises(BadInput, match="--start-from"):
+        train(Run(blind, tmp_path, resume=True))
 
 
 def as_dict(settings: TrainSettings) -> dict:
@@ -350,3 +353,27 @@ def test_a_mixture_of_experts_trains_and_balances(tmp_path):
     loaded, _, _ = checkpoint.load(tmp_path / "model.safetensors")
     biases = [block.experts.bias for block in loaded.blocks]
     assert all(bias.abs().max() > 0 for bias in biases)
+
+
+def test_a_timekeeper_learns_from_running_clocks_alone():
+    from interplay.training.witness import SECONDS, Timekeeper
+
+    keeper, state = Timekeeper(8), torch.randn(2, 3, 8)
+    nothing = torch.full((2, 3, 2), torch.nan)
+    assert keeper(state, nothing).item() == 0
+    times = nothing.clone()
+    times[0, 1, 0] = 500.0  # longer than it can tell apart: the last answer
+    loss = keeper(state, times)
+    loss.backward()
+    assert loss.item() > 0 and keeper.read.weight.grad is not None
+    assert keeper.read.weight.grad[:SECONDS].abs().sum() > 0 and keeper.read.weight.grad[SECONDS:].abs().sum() == 0
+
+
+def test_a_clip_is_cut_between_two_words_and_nothing_of_it_is_lost():
+    power = np.arange(100, dtype=np.float32)[:, None].repeat(80, 1)
+    clip = Clip(power, (("what", 0.4), ("is", 0.6), ("two", 1.2), ("plus", 1.5)))
+    first, rest = cut(clip, 2)
+    assert first.text() == ["what", "is"] and rest.text() == ["two", "plus"]
+    assert np.array_equal(np.concatenate([first.power, rest.power]), power)
+    begin = first.seconds
+    assert first.words[-1][1] <= begin and [end + begin for _, end in rest.words] == pytest.approx([1.2, 1.5])

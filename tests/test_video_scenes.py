@@ -18,11 +18,10 @@ from interplay.training.video.figures import MOVEMENTS, Doing, Pose, skeleton
 from interplay.training.video.film import Conditions, film, frame_time
 from interplay.training.video.programs import OBJECTS, PROGRAMS, WEIGHTS, Setting, due, ordered, performer
 from interplay.training.video.rhythm import NOTHING, Rhythm, Stroke, repetitions
-from interplay.training.video.seen import MOVES, WIDTH, Witness
-from interplay.training.video.sprites import COLOURS, SHAPES
+from interplay.training.video.seen import ENDED, WIDTH, Sight
+from interplay.training.video.sprites import COLOURS
 from interplay.training.video.textures import backdrop
 
-MOVES_END = len(COLOURS) + len(SHAPES) + len(MOVES)  # the label of a repetition that has just ended
 GREY = np.full((textures.SIZE, textures.SIZE, 3), 128, np.uint8)
 
 
@@ -65,16 +64,16 @@ def test_counts_go_up_by_one_and_nothing_is_counted_that_was_not_asked_for():
 def test_what_is_seen_says_when_a_repetition_ends_and_what_is_there():
     for seed in range(6):
         picture = PROGRAMS["count"](Setting(random.Random(f"s{seed}"), 60))
-        seen, ended = picture.seen, MOVES_END
+        seen = picture.seen
         assert seen.shape == (60, WIDTH) and np.isnan(seen[:, 0]).all()
         ends = {int(np.ceil(time / 0.2 - 1e-6)) - 1 for time in picture.times}
-        assert ends <= set(np.flatnonzero(seen[:, ended])) and (picture.times or not picture.said)
+        assert ends <= set(np.flatnonzero(seen[:, ENDED])) and (picture.times or not picture.said)
     for seed in range(6):
         picture = PROGRAMS["things"](Setting(random.Random(f"s{seed}"), 60))
         if picture.ask is not None and picture.ask.kind == "name_colour":
             for turn, word in picture.said:
                 assert picture.seen[turn + 1, COLOURS.index(word)] == 1
-        assert not np.isnan(picture.seen[:, : MOVES_END + 1]).any()
+        assert not np.isnan(picture.seen[:, : ENDED + 1]).any()
 
 
 def test_in_a_plain_film_nothing_moves_but_what_was_asked_about():
@@ -92,7 +91,7 @@ def test_in_a_plain_film_nothing_moves_but_what_was_asked_about():
 
 def test_a_witness_learns_from_what_is_known_alone():
     torch.manual_seed(0)
-    witness = Witness(8, 2)
+    witness = Sight(8, 2)
     seen = torch.full((1, 5, WIDTH), float("nan"))
     glances, state = torch.randn(1, 5, 2, 8), torch.randn(1, 5, 8)
     assert witness(glances, state, seen).item() == 0

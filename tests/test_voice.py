@@ -172,7 +172,7 @@ async def test_a_render_never_blocks_the_tick_and_settle_gives_it_time(engine: H
         began = time.perf_counter()
         await voice.settle(0.02)
         out = voice.step()
-        assert time.perf_counter() - began < 1.0  # with the lock held it would wait for ever
+        assert time.perf_counter() - began < 0.1
     assert not out.audio.any() and out.audible == () and voice.speaking and voice.pending[0] == "unusual"
     for _ in range(100):
         await voice.settle(1.0)

@@ -77,7 +77,7 @@ def forward(model: InteractionModel, inputs: Inputs, ran: Tensor | None = None) 
     shape = Shape(model.config, 0 if inputs.frames is None else model.config.glances)
     batch, turns = inputs.bins.shape[:2]
     state = blank(weights, shape, inputs.prefix, batch)
-    outs: list[Outputs] = []
+    outs: list[list[Tensor]] = []
     for start in range(0, turns, shape.ring):
         count = min(shape.ring, turns - start)
         part = _slice(inputs, start, count, model)
@@ -86,8 +86,8 @@ def forward(model: InteractionModel, inputs: Inputs, ran: Tensor | None = None) 
             part, live = _fill(part, ROWS - count), F.pad(live, (0, ROWS - count))
         before = live.new_zeros(batch) if start == 0 else (live.new_ones(batch) if ran is None else ran[:, start - 1])
         out, state = lap(weights, shape, state, start, part, live, before)
-        outs.append(Outputs(out.decision[:, :count], out.heard[:, :count], out.said[:, :count]))
-    return Outputs(*(torch.cat(parts, 1) for parts in zip(*(out[:3] for out in outs), strict=True)))
+        outs.append([values[:, :count] for values in out[:3]])
+    return Outputs(*(torch.cat(values, 1) for values in zip(*outs, strict=True)))
 
 
 def _slice(inputs: Inputs, start: int, count: int, model: InteractionModel) -> Inputs:

@@ -67,6 +67,13 @@ def join(clips: list[Clip], gap_s: float) -> Clip:
     return Clip(np.concatenate(parts[:-1]), tuple(words))
 
 
+def cut(clip: Clip, words: int) -> tuple[Clip, Clip]:
+    """The first `words` words, and the rest: the same breath, with time for a pause between them."""
+    at = int((clip.words[words - 1][1] + 0.03) * FRAMES_PER_S)
+    rest = tuple((word, end - at / FRAMES_PER_S) for word, end in clip.words[words:])
+    return Clip(clip.power[:at], clip.words[:words]), Clip(clip.power[at:], rest)
+
+
 def warp(clip: Clip, *, tempo: float, formants: float) -> Clip:
     """Another speaker from the same recording: tempo (>1 faster) and a stretch of the mel axis (vocal tract length)."""
     power = clip.power

@@ -28,7 +28,8 @@ class Batch:
     bins: uint8 (..., 10, 80). heard, said, event: int64 word ids of each micro-turn, 0 for none; voiced: those of a
     delivered text that the session's voice reads, fed back like said ones but nothing to predict. decision: int64.
     marks: bool (..., 3). prefix: int64 (batch, 48). proactivity: float (batch,). frames: uint8 (..., 80, 80, 3). seen:
-    float32 (..., labels), what is in them (`video/seen.py`). tempting: bool, where silence is easily broken.
+    float32 (..., labels), what is in them (`video/seen.py`). tempting: bool, where silence is easily broken. times:
+    float32 (..., 2), see Scene.
     """
 
     bins: Tensor
@@ -43,6 +44,7 @@ class Batch:
     frames: Tensor | None = None
     seen: Tensor | None = None
     tempting: Tensor | None = None
+    times: Tensor | None = None
 
     def inputs(self, heard_before: Tensor | None = None) -> Inputs:
         """What the model sees. heard_before: what it is fed back of its hearing; default: the truth, one later."""
@@ -114,6 +116,9 @@ def collate(scenes: list[Scene], vocabulary: Vocabulary) -> Batch:
         for row, scene in zip(tempting, scenes, strict=True):
             row[list(scene.tempting)] = True
         batch = replace(batch, tempting=torch.from_numpy(tempting))
+    times = [scene.times for scene in scenes if scene.times is not None]
+    if len(times) == len(scenes):
+        batch = replace(batch, times=torch.from_numpy(np.stack(times)))
     labels = [scene.seen for scene in scenes if scene.seen is not None]
     if len(labels) == len(scenes):
         batch = replace(batch, seen=torch.from_numpy(np.stack(labels)))

@@ -27,6 +27,7 @@ from interplay.training.language import base_vocabulary
 from interplay.training.parallel import Share
 from interplay.training.recipe import Recipe, TrainSettings
 from interplay.training.scenes import Scene
+from interplay.training.witness import Witness
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ def loss_of(
     generator: torch.Generator,
     witness: nn.Module | None = None,
 ) -> Tensor:
-    """Hearing + whether to speak + what to say, and what is to be seen where there are pictures and a witness.
+    """Hearing + whether to speak + what to say, and what a witness asks beside.
 
     Micro-turns with speech weigh `speak_weight` times more, but for signs of listening: one too few is better than one
     too many. So do those in which it is tempting to speak."""
@@ -69,8 +70,8 @@ def loss_of(
     wording = F.nll_loss(out.said.float(), batch.said[words], reduction="sum") / words.numel()
     hearing = (hearing * (1 + (settings.word_weight - 1) * (batch.heard.flatten() > 0))).mean()
     loss = hearing + (weight.flatten() * deciding).mean() + settings.speak_weight * wording
-    if witness is not None and batch.seen is not None:
-        loss = loss + settings.seen_weight * witness(out.glances, out.state, batch.seen)
+    if witness is not None:
+        loss = loss + witness(out, batch, settings)
     return loss
 
 
@@ -143,15 +144,19 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
     saved = torch.load(run.state, weights_only=True) if run.resume and run.state.is_file() else None
     model, vocabulary = _model(run, saved)
     model.to(run.device).train()
-    witness = _witness(run)
-    pupils = nn.ModuleList([model] if witness is None else [model, witness])
+    witness = Witness(recipe.model, video=bool(recipe.data.video)).to(run.device)
+    pupils = nn.ModuleList([model, witness])
     optimizers = optimizer.build(model, settings.lr, share, witness)
     rates = [[group["lr"] for group in each.param_groups] for each in optimizers]
     first = 0
     if saved:
         first, rates = saved["step"], saved["rates"]
-        if witness is not None:
-            witness.load_state_dict(saved["witness"])
+        if set(witness.state_dict()) != set(saved.get("witness", ())):
+            raise BadInput(
+                f"{run.state}: [data] video was turned on or off since, or it was saved before there was a witness; "
+                f"begin anew from its weights: --start-from {run.checkpoint}"
+            )
+        witness.load_state_dict(saved["witness"])
         for each, state in zip(optimizers, saved["optimizers"], strict=True):
             each.load_state_dict(state)
     held_out = frozenset(recipe.data.held_out)
@@ -195,23 +200,13 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
                 # Saved before it is tested: whatever happens in the test, the work is kept.
                 states = [each.state_dict() for each in optimizers]
                 kept = {"step": done, "model": model.state_dict(), "vocabulary": vocabulary.words}
-                if witness is not None:
-                    kept["witness"] = witness.state_dict()
+                kept["witness"] = witness.state_dict()
                 torch.save({**kept, "rates": rates, "optimizers": states}, run.state)
                 progress.scores = scores(model, vocabulary, tests)
                 note = {"recipe": recipe.name, "step": done, "held_out": sorted(held_out), "scores": progress.scores}
                 checkpoint.save(run.checkpoint, model, vocabulary, note=note)
             _write(log, progress)
             watch(progress)
-
-
-def _witness(run: Run) -> nn.Module | None:
-    """Who teaches the eyes, if anything is to be seen."""
-    if not run.recipe.data.video:
-        return None
-    from interplay.training.video.seen import Witness  # needs an image library
-
-    return Witness(run.recipe.model.width, run.recipe.model.glances).to(run.device)
 
 
 def _gradients(model: nn.Module, share: Share) -> list[Tensor]:

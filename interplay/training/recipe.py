@@ -24,6 +24,7 @@ class TrainSettings:
     speak_weight: float = 4.0
     word_weight: float = 1.5
     seen_weight: float = 0.3
+    time_weight: float = 0.3
     feedback_noise: float = 0.04
     feedback_drop: float = 0.6
     evaluate_every: int = 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from interplay.training.language.facts import REMARKS
-from interplay.training.language.words import NAMES, NUMBERS, content
+from interplay.training.language.words import HESITATIONS, NAMES, NUMBERS, content
 
 WORD_LISTS = ("{} {} {} {}", "{} {} {} {} {}", "{} {} {} {} {} {}")  # nothing to guess from: only listening helps
 CHATTER = (
@@ -49,6 +49,18 @@ QUOTES = (
     "in the film she says {r}", "the sign said {r}", "i told him {r}", "my friend wrote {r}",
 )  # fmt: skip
 HELD_OUT_QUOTES = ("in the book it says {r}", "my sister keeps saying {r}")
+# Talk of somebody who thinks while speaking: | is a pause in which nobody has yielded, {h} a hesitation.
+MUSINGS = (
+    "the code for the door was {n} {n} {h} | {n} {n}", "i had {n} no {n} of them {h} | in the {}", "{} and {h} | {}",
+    "let me see there was a {} and {h} | a {}", "i think we met at the {h} | at the {}", "{n} {n} {h} | {n}",
+    "so first of all the {h} | the {}", "her number starts with {n} {n} {h} | then {n}",
+    "we need {n} {} and {h} | one {}", "what was the word again {h} | {} maybe",
+    "where did i put the {h} | the {} i mean", "and then i {h} | i saw the {}",
+    "you know the thing with the {h} | {}", "the result could be {n} or {h} | or {n}",
+    "number {n} was the {h} | the {}", "my sister lives near the {h} | what is it called again {h} | the {}",
+    "the page with the {} was {n} {n} {h} | {n}", "so that makes {n} and {n} {h} | no wait let me think {h} | {n}",
+    "the name of the place is {h} | something with {}",
+)  # fmt: skip
 INTERRUPTIONS = ("wait", "no wait", "sorry one question", "actually no", "one more thing", "but listen", "hold on")
 NOTHING_AFTER_ALL = ("oh nothing go on", "sorry go on", "please go on")
 SIDE_TALK = (
@@ -101,6 +113,14 @@ def addressed(request: str, rng: random.Random, *, to: str | None = None) -> str
     return rng.choice(("{name} {r}", "hey {name} {r}", "{name} please {r}")).format(
         name=to or rng.choice(NAMES), r=request
     )
+
+
+def write_musing(rng: random.Random, *, breadth: float = 0.0) -> list[str]:
+    """What somebody says who thinks while speaking: parts with a pause between them."""
+    template = rng.choice(MUSINGS)
+    while "{h}" in template:
+        template = template.replace("{h}", rng.choice(HESITATIONS) if rng.random() < 0.8 else "", 1)
+    return [" ".join(part.split()) for part in fill(template, rng, breadth).split("|")]
 
 
 def write_remark(rng: random.Random) -> str:

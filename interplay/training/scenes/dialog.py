@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from interplay.training.clips import Clip, cut, synthesise
 from interplay.training.language import corrected, facts, parse_request, write_story
-from interplay.training.language.chatter import write_remark
+from interplay.training.language.chatter import write_musing, write_remark
 from interplay.training.language.forms import FORMS
 from interplay.training.language.parser import FACTS
 from interplay.training.language.words import HESITATIONS, NUMBERS, content
@@ -13,8 +14,13 @@ SHORT = (
     "sum", "sum", "minus", "times", "next", "previous", "opposite", "color", "more", "who", "greet", "say", "repeat",
     *(name for name in FORMS if name.startswith("talk_") and name not in ("talk_days", "talk_months")),
 )  # fmt: skip
-PAUSED = ("sum", "minus", "next", "opposite", "color", "after", "every", "remember", "say", "timer", "cue")
-LONG = ("count_to", "count_from", "story", "story", "describe", "explain", "talk_days", "talk_months", "talk_self")
+PAUSED = (
+    "sum", "minus", "times", "repeat", "next", "opposite", "color", "after", "every", "remember", "say", "timer", "cue",
+)  # fmt: skip
+LONG = (
+    "count_to", "count_to", "count_to", "count_from", "count_from", "story", "story", "describe", "explain",
+    "talk_days", "talk_months", "talk_self",
+)  # fmt: skip
 
 
 def settle(stage: Stage, end: float) -> float:
@@ -27,7 +33,7 @@ def settle(stage: Stage, end: float) -> float:
 def question(stage: Stage, time: float) -> float:
     """A question or a request of the closed world, and an answer as soon as the person yields."""
     rng = stage.rng
-    kind = rng.choice(LONG if rng.random() < 0.12 else SHORT)
+    kind = rng.choice(LONG if rng.random() < 0.25 else SHORT)
     end = stage.request(kind, time)
     return time + 1 if end is None else settle(stage, end)
 
@@ -61,30 +67,41 @@ def chatter(stage: Stage, time: float) -> float:
 
 
 def pause(stage: Stage, time: float) -> float:
-    """A request with a thinking pause in it: nobody has yielded yet."""
+    """A thinking pause, in a request or in mere talk: nobody has yielded yet."""
     rng = stage.rng
-    kind = rng.choice(PAUSED)
-    words = stage.write(kind, longest_s=8).split()
-    splits = [i for i in range(2, len(words)) if parse_request(words[:i]) is None and parse_request(words[i:]) is None]
-    if not splits:
-        return question(stage, time)
-    late = [i for i in splits if i >= len(words) - 2] or splits
-    split = rng.choice(late if rng.random() < 0.6 else splits)
-    first, rest = words[:split], words[split:]
-    if rng.random() < 0.5:
-        first = [*first, rng.choice(HESITATIONS)]
     stage.run(time)
-    end = stage.say(" ".join(first), time, open_=True)
-    if end is None:
-        return time + 1
-    waited = end + rng.uniform(0.5, 2.2)
-    if rng.random() < 0.4:
-        end = stage.say(rng.choice(HESITATIONS), waited, open_=True)
+    parts = _musing(stage) if rng.random() < 0.35 else _halves(stage)
+    if not parts:
+        return question(stage, time)
+    for part in parts[:-1]:
+        end = stage.put(part, time, open_=True)
+        if end is not None and rng.random() < 0.3:
+            end = stage.say(rng.choice(HESITATIONS), end + rng.uniform(0.5, 2.0), open_=True)
         if end is None:
             return stage.length_s
-        waited = end + rng.uniform(0.4, 1.5)
-    end = stage.say(" ".join(rest), waited)
+        time = end + rng.uniform(0.5, 2.2)
+    end = stage.put(parts[-1], time)
     return stage.length_s if end is None else settle(stage, end)
+
+
+def _musing(stage: Stage) -> list[Clip]:
+    return [synthesise(part, stage.voice) for part in write_musing(stage.rng, breadth=stage.mix.breadth)]
+
+
+def _halves(stage: Stage) -> list[Clip]:
+    """A request that is broken off where neither part asks for anything alone; [] if it cannot be."""
+    rng, kind = stage.rng, stage.rng.choice(PAUSED)
+    recorded = stage.recorded(kind, 8.0)
+    words = stage.write(kind, longest_s=8).split() if recorded is None else recorded.text()
+    splits = [i for i in range(2, len(words)) if parse_request(words[:i]) is None and parse_request(words[i:]) is None]
+    if not splits:
+        return []
+    late = [i for i in splits if i >= len(words) - 2] or splits
+    split = rng.choice(late if rng.random() < 0.6 else splits)
+    if recorded is not None:
+        return list(cut(recorded, split))
+    first = [*words[:split], rng.choice(HESITATIONS)] if rng.random() < 0.5 else words[:split]
+    return [synthesise(" ".join(part), stage.voice) for part in (first, words[split:])]
 
 
 def correct(stage: Stage, time: float) -> float:

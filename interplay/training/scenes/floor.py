@@ -80,7 +80,9 @@ def side_talk(stage: Stage) -> None:
     while time < stage.length_s - 2:
         request = rng.random() < 0.3
         text = stage.write(rng.choice(SHORT)) if request else fill(rng.choice(SIDE_TALK), rng, stage.mix.breadth)
-        time = stage.beside(text, time, radio=radio) + rng.choice((0.3, 1.0, 3.0, 6.0))
+        end = stage.beside(text, time, radio=radio)
+        stage.bait(end)
+        time = end + rng.choice((0.3, 1.0, 3.0, 6.0))
 
 
 # What stands for a program where the request is a decoy.
@@ -109,6 +111,7 @@ def decoy(stage: Stage, time: float, program: str) -> float:
         end = stage.beside(text, time, radio=rng.random() < 0.5)
     if end is None:
         return time + 1
+    stage.bait(end)
     return stage.talk(end + rng.uniform(0.5, 2.0), end + rng.uniform(2, 7), tuple(sorted(stage.cues())))
 
 

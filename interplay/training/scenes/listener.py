@@ -17,11 +17,12 @@ from interplay.training.scenes.replies import QUIET, Replies
 from interplay.training.scenes.rules import Rules
 from interplay.training.scenes.scene import WORD_TURNS
 
-STOP_AFTER_S = 0.25  # so much of a person's speech tells an interruption from a short "mhm"
+STOP_AFTER_S = 0.2  # so much of a person's speech tells an interruption from a short "mhm"
 OPENING_S = 0.6  # silence after which a waiting result may be delivered
 SILENT_S = 0.1  # the person is silent if the last sound ended this long ago
 PATIENCE_TURNS = 20  # an answer that finds no opening for so long is dropped
 PAUSE_S = 4.0  # a sentence that was left open is forgotten after this
+THINKING_S = 3.0  # after so long in a thinking pause it is no longer hard to wait
 CORRECTING = ("no", "wait", "i", "sorry", "or")  # how a self-correction may begin
 
 
@@ -85,6 +86,7 @@ class Listener:
         self.rules = Rules()
         self.replies = Replies(self.proactivity)
         self._next_turn = 0
+        self._spoken = self._yielded = -100  # turns: of the last word of a speech, of the last yield
         self._chunk: list[Token] = []
         self._unfinished: list[Token] = []
         self._adopted = False
@@ -110,6 +112,14 @@ class Listener:
         speeches = self.queue if self.current is None else [*self.queue, self.current]
         return any(s.kind == "answer" and s.said for s in speeches)
 
+    def tempting(self, turn: int) -> bool:
+        """Is `turn`, in which nothing was said, one in which it would be easy to speak? A reminder that is over would
+        come again, a phrase would go on, the person only thinks, or has just taken the floor."""
+        now = (turn + 1) * MICRO_TURN_S
+        thinking = bool(self._unfinished) and now - self._unfinished_end < THINKING_S
+        over = WORD_TURNS <= turn - self._spoken <= WORD_TURNS + 1
+        return thinking or over or 0 < turn - self._yielded <= 2 * WORD_TURNS or self.rules.tempting(turn)
+
     def step(self, given: Input) -> Output:
         turn, now = given.turn, (given.turn + 1) * MICRO_TURN_S
         self._delegate = False
@@ -122,6 +132,7 @@ class Listener:
         if now <= self._mute_until:
             self.queue, self.current = [], None
         if stopped:
+            self._yielded = turn
             return Output("yield")
         if self._delegate:
             return Output("delegate")
@@ -308,6 +319,7 @@ class Listener:
         self._next_turn = turn + WORD_TURNS
         if speech.said == len(speech.words):
             self.current = None
+            self._spoken = turn
         return Output("speak", word)
 
 

@@ -28,11 +28,14 @@ class Rule:
     turn: int
     until: int = FOREVER
     done: int = 0  # how many times it was due
-    last_due: int = -FOREVER  # the micro-turn in which it was last due
 
     def next_due(self) -> int:
         """The micro-turn whose output is audible at the next due time, or FOREVER."""
-        request, k = self.request, self.done + 1
+        return self.due(self.done + 1)
+
+    def due(self, k: int) -> int:
+        """The micro-turn whose output is audible at the k-th due time, from 1 on, or FOREVER."""
+        request = self.request
         if request.kind == "minute":
             seconds = 60.0 * math.ceil((self.end_s + 0.3) / 60) if k == 1 else math.inf
         elif request.kind == "after":
@@ -97,7 +100,7 @@ class Rules:
             if rule.request.kind not in _TIMED:
                 continue
             while (due := rule.next_due()) <= turn:
-                rule.done, rule.last_due = rule.done + 1, due
+                rule.done += 1
                 if due == turn and rule.turn < turn <= rule.until:
                     found.append(rule.request.phrase)
         return found
@@ -112,10 +115,18 @@ class Rules:
                 continue
             away = abs(now - rule.end_s - round((now - rule.end_s) / seconds) * seconds)
             if away < 1.5 * MICRO_TURN_S:
-                if turn <= rule.until and min(abs(rule.next_due() - turn), abs(rule.last_due - turn)) <= 1:
+                if turn <= rule.until and any(abs(rule.due(k) - turn) <= 1 for k in (rule.done, rule.done + 1) if k):
                     return False
                 tempted = True
         return tempted
+
+    def times(self, turn: int) -> tuple[float, float]:
+        """Seconds that the stopwatch has run, and that are left to the next reminder; NaN where there is none."""
+        now = (turn + 1) * MICRO_TURN_S
+        timed = [(rule.next_due(), rule.until) for rule in self.rules if rule.request.kind in _TIMED]
+        due = min((due for due, until in timed if due <= until), default=FOREVER)
+        left = math.nan if due == FOREVER else (due - turn) * MICRO_TURN_S
+        return math.nan if self.clock_s is None else now - self.clock_s, left
 
     def heard(self, word: str, turn: int) -> Iterator[tuple[str, tuple[str, ...]]]:
         """(kind of speech, words) that the word heard in `turn` calls for in the next one."""

@@ -28,8 +28,10 @@ class Scene:
         are, but they are no targets: the model decides `listen` there, unless `decisions` says otherwise.
     pending, busy, missing: micro-turns with that mark. prefix: what was agreed before the session started.
     frames: uint8 (turns, 80, 80, 3), one RGB picture a micro-turn, or None.
-    tempting: micro-turns of silence in which a reminder that is over would be due again.
+    tempting: micro-turns of silence in which it would be easy to speak (`Listener.tempting`).
     seen: float32 (turns, labels), what is in them, for training alone (`video/seen.py`), or None.
+    times: float32 (turns, 2), seconds that the stopwatch has run and seconds left to the next reminder, NaN where there
+        is none; for training alone.
     """
 
     power: np.ndarray
@@ -47,6 +49,7 @@ class Scene:
     frames: np.ndarray | None = None
     seen: np.ndarray | None = None
     tempting: set[int] = field(default_factory=set)
+    times: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,9 @@ class Stage:
         self.free_turn = 0  # heard words come one per micro-turn; what does not fit spills into the next
         self.done = 0  # micro-turns the listener has lived through
         self.outputs: list[Output] = []
-        self.tempting: set[int] = set()  # see Scene
+        self.tempting: set[int] = set()  # see Scene, as the next
+        self.times = np.full((turns, 2), np.nan, np.float32)
+        self.baits: set[int] = set()  # micro-turns after something that sounds like a request and is none
         self.pending: set[int] = set()
         self.busy: set[int] = set()
         self.voiced: dict[int, str] = {}
@@ -110,6 +112,10 @@ class Stage:
         self.power[start : start + len(part)] += part
         return time + clip.seconds
 
+    def bait(self, end: float) -> None:
+        """What ended at `end` sounds like something to answer, and is not."""
+        self.baits |= set(range(int(end / MICRO_TURN_S), int(end / MICRO_TURN_S) + 6))
+
     def burst(self, time: float) -> None:
         """A short noise: a cough, a door, a cup."""
         noise = augment.noise_burst(self.rng)
@@ -144,18 +150,24 @@ class Stage:
 
     def request(self, kind: str, time: float, *, longest_s: float = 20.0, word: str | None = None) -> float | None:
         """The person makes a request of `kind`. Returns the end of its last word."""
-        rng, avoid = self.rng, self.cues()
         self.run(time)
-        if word is None and self.bank is not None and not self.held_out_words and rng.random() < self.natural:
-            some = self.bank.requests[kind]
-            fits = [
-                number
-                for number, request in rng.sample(some, min(30, len(some)))
-                if request.seconds <= max(longest_s, 2) and not avoid & {request.cue, *request.phrase}
-            ]
-            if fits:
-                return self._asked(self.put(self.bank.pick(rng, fits), time))
+        recorded = None if word else self.recorded(kind, longest_s)
+        if recorded is not None:
+            return self._asked(self.put(recorded, time))
         return self._asked(self.say(self.write(kind, longest_s=longest_s, word=word), time))
+
+    def recorded(self, kind: str, longest_s: float) -> Clip | None:
+        """A recorded request of `kind`, its N at most `longest_s`; None where there is none, or it is not due."""
+        rng, avoid = self.rng, self.cues()
+        if self.bank is None or self.held_out_words or rng.random() >= self.natural:
+            return None
+        some = self.bank.requests[kind]
+        fits = [
+            number
+            for number, request in rng.sample(some, min(30, len(some)))
+            if request.seconds <= max(longest_s, 2) and not avoid & {request.cue, *request.phrase}
+        ]
+        return self.bank.pick(rng, fits) if fits else None
 
     def _asked(self, end: float | None) -> float | None:
         """Let the listener hear the request, so that what follows can build on it."""
@@ -236,8 +248,9 @@ class Stage:
         typed, pending, busy = self.events.get(turn, ""), turn in self.pending, turn in self.busy
         out = self.listener.step(Input(turn, self.tokens.get(turn), sounds, typed, pending, busy))
         self.outputs.append(out)
-        if not out.word and self.listener.rules.tempting(turn):
+        if not out.word and (self.listener.tempting(turn) or turn in self.baits):
             self.tempting.add(turn)
+        self.times[turn] = self.listener.rules.times(turn)
         self.done += 1
         if out.decision == "delegate" and self.results:
             delay, text, stale = self.results.pop(0)
@@ -275,7 +288,7 @@ class Stage:
             sorted((t, w) for t, w in self.events.items() if t < self.turns),
             sorted((t, w) for t, w in self.voiced.items() if t < self.turns),
             self.pending & within, self.busy & within, set(), self.listener.prefix, self.listener.proactivity,
-            tempting=self.tempting & within,
+            tempting=self.tempting & within, times=self.times,
         )  # fmt: skip
 
 

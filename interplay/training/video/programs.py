@@ -133,8 +133,11 @@ def performer(rng: random.Random, movement: str, rhythm: Rhythm, *, held_out: bo
     raise ValueError(f"no such movement: {movement}")
 
 
-def surroundings(rng: random.Random) -> tuple[list[Actor], list[Actor]]:
+def surroundings(setting: Setting) -> tuple[list[Actor], list[Actor]]:
     """What moves behind and in front without meaning anything."""
+    if setting.plain:
+        return [], []
+    rng = setting.rng
     behind: list[Actor] = [drifter(rng) for _ in range(rng.choice((0, 0, 0, 1, 2)))]
     front: list[Actor] = []
     if rng.random() < 0.15:
@@ -164,7 +167,7 @@ def count(setting: Setting) -> Picture:
     rng, until = setting.rng, setting.seconds - 0.4
     movement = rng.choice((*MOVEMENTS, *MOVEMENTS, *OBJECTS))
     ask = ask_count(rng, movement, held_out=setting.new_words)
-    behind, front = ([], []) if setting.plain else surroundings(rng)
+    behind, front = surroundings(setting)
     shown = movement
     if ask.what and rng.random() < 0.2:  # what is to be seen is not what was asked for
         shown = rng.choice([m for m in (*MOVEMENTS, *OBJECTS) if m not in _alike(movement)])
@@ -209,7 +212,7 @@ def start_stop(setting: Setting) -> Picture:
         (others if rng.random() < 0.3 else asked).append(part)
         time = part.ends[-1] + rng.uniform(1.2, 4.0)
     figure = performer(rng, movement, join(asked), held_out=setting.held_out, steady=True)
-    behind, front = ([], []) if setting.plain else surroundings(rng)
+    behind, front = surroundings(setting)
     shown = [(movement, join(asked))]
     if movement in MOVEMENTS and not generic:
         shown.append((other, join(others)))

@@ -2,7 +2,7 @@
 
 Words about something seen are rare, so a model that learns from them alone learns nothing for a long time. Hearing has
 the same cure: the words heard are supervision of every micro-turn. Here it is colours, shapes and movements present,
-where in its cycle a movement is, and whether a repetition has just ended. A witness exists in training only.
+where in its cycle a movement is, and whether a repetition has just ended. See `training/witness.py`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from interplay.training.video.sprites import COLOURS, SHAPES, Stay
 
 MOVES = tuple(NOUNS)
 _FIRST_SHAPE, _FIRST_MOVE = len(COLOURS), len(COLOURS) + len(SHAPES)
-_ENDED = _FIRST_MOVE + len(MOVES)  # then cosine and sine of the phase
-WIDTH = _ENDED + 3
+ENDED = _FIRST_MOVE + len(MOVES)  # then cosine and sine of the phase
+WIDTH = ENDED + 3
 ENDED_WEIGHT = 4.0  # of a repetition's end: it is what a count waits for
 
 
@@ -33,7 +33,7 @@ def of_things(stays: Iterable[tuple[Stay, str, str]], turns: int) -> np.ndarray:
     float32 (turns, WIDTH), NaN where nobody knows.
     """
     seen = np.zeros((turns, WIDTH), np.float32)
-    seen[:, _ENDED + 1 :] = np.nan
+    seen[:, ENDED + 1 :] = np.nan
     times = (np.arange(turns) + 1) * MICRO_TURN_S
     for stay, colour, shape in stays:
         there = (stay.enter <= times) & (times < stay.leave)
@@ -46,20 +46,20 @@ def of_movements(parts: Iterable[tuple[str, Rhythm]], turns: int) -> np.ndarray:
     """Labels of somebody's movements, each in its rhythm; what else is in the picture nobody has written down.
     float32 (turns, WIDTH), NaN where nobody knows."""
     seen = np.full((turns, WIDTH), np.nan, np.float32)
-    seen[:, _FIRST_MOVE : _ENDED + 1] = 0
+    seen[:, _FIRST_MOVE : ENDED + 1] = 0
     for turn in range(turns):
         time = (turn + 1) * MICRO_TURN_S
         for movement, rhythm in parts:
             phase = rhythm.phase(time)
             if phase > 0:
                 seen[turn, _FIRST_MOVE + MOVES.index(movement)] = 1
-                seen[turn, _ENDED + 1 :] = math.cos(2 * math.pi * phase), math.sin(2 * math.pi * phase)
+                seen[turn, ENDED + 1 :] = math.cos(2 * math.pi * phase), math.sin(2 * math.pi * phase)
             if any(time - MICRO_TURN_S < end <= time for end in rhythm.ends):
-                seen[turn, _ENDED] = 1
+                seen[turn, ENDED] = 1
     return seen
 
 
-class Witness(nn.Module):
+class Sight(nn.Module):
     """Reads the labels off what the eyes give (all positions of a frame) and off what the model makes of it."""
 
     def __init__(self, width: int, glances: int) -> None:
@@ -76,9 +76,9 @@ class Witness(nn.Module):
 def _loss(guess: Tensor, seen: Tensor) -> Tensor:
     known = ~seen.isnan()
     seen = seen.nan_to_num()
-    binary = F.binary_cross_entropy_with_logits(guess[..., : _ENDED + 1], seen[..., : _ENDED + 1], reduction="none")
-    binary = binary * torch.where(torch.arange(_ENDED + 1, device=seen.device) == _ENDED, ENDED_WEIGHT, 1.0)
-    phase = (guess[..., _ENDED + 1 :] - seen[..., _ENDED + 1 :]).square()
+    binary = F.binary_cross_entropy_with_logits(guess[..., : ENDED + 1], seen[..., : ENDED + 1], reduction="none")
+    binary = binary * torch.where(torch.arange(ENDED + 1, device=seen.device) == ENDED, ENDED_WEIGHT, 1.0)
+    phase = (guess[..., ENDED + 1 :] - seen[..., ENDED + 1 :]).square()
     both = torch.cat([binary, phase], -1)
     # Summed over the labels of a micro-turn: things that are there weigh more than the many that are not.
     return (both * known * (1 + 2 * (seen > 0))).sum(-1).mean()
