@@ -3,6 +3,7 @@
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalMemberAccess=false
 # pyright: reportOptionalSubscript=false
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ pytest.importorskip("torch")
 pytest.importorskip("espeakng_loader")
 
 import numpy as np
+import soundfile
 import torch
 
 from interplay.core.types import BadInput
@@ -24,6 +26,7 @@ from interplay.model.vocabulary import PIECES, Vocabulary
 from interplay.training import espeak, evaluate, language, loop, scenes
 from interplay.training.clips import Bank, Clip, cut, synthesise, warp
 from interplay.training.dataset import SceneStream, collate
+from interplay.training.language import CONTENT
 from interplay.training.loop import Run, train
 from interplay.training.recipe import DataSettings, Recipe, TrainSettings, load_recipe
 from interplay.training.scenes import Composer, Mix, Scene
@@ -199,10 +202,6 @@ def test_another_speaker_keeps_the_words_in_order():
 
 
 def test_a_data_folder_is_read_and_a_voice_held_out(tmp_path):
-    import json
-
-    import soundfile
-
     audio, words = espeak.engine().speak("say blue after five seconds", VOICE)
     rows = []
     for name in ("ann", "ben", "ann*0.4+ben*0.6"):
@@ -377,3 +376,30 @@ def test_a_clip_is_cut_between_two_words_and_nothing_of_it_is_lost():
     assert np.array_equal(np.concatenate([first.power, rest.power]), power)
     begin = first.seconds
     assert first.words[-1][1] <= begin and [end + begin for _, end in rest.words] == pytest.approx([1.2, 1.5])
+
+
+def test_recordings_say_other_words_of_the_same_speaker_and_mean_the_same_kind_of_thing(tmp_path):
+    rows, rng = [], random.Random(0)
+    for number in range(12):
+        speaker = ("ann", "ben")[number % 2]
+        cue = f"when i say {rng.choice(CONTENT)} say {rng.choice(CONTENT)}"
+        text = cue if number % 3 else "say water every two seconds"
+        words = text.split()
+        audio = np.full(8000 * len(words), 0.01 * (1 + number % 2), np.float32)  # each speaker is differently loud
+        soundfile.write(tmp_path / f"{number}.wav", audio * rng.uniform(0.99, 1.01), 16_000)
+        ends = [[word, 0.5 * (i + 1)] for i, word in enumerate(words)]
+        rows.append({"file": f"{number}.wav", "text": text, "speaker": speaker, "words": ends})
+    (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    bank, changed = Bank([tmp_path]), 0
+    for number, row in enumerate(rows):
+        before, after = bank.clip(number), bank.reworded(rng, number)
+        own = {word for r in rows if r["speaker"] == row["speaker"] for word, _ in r["words"]}
+        assert set(after.text()) <= own and len(after.words) == len(before.words)
+        assert language.parse_request(after.text()).kind == language.parse_request(before.text()).kind
+        assert [end for _, end in after.words] == pytest.approx([end for _, end in before.words], abs=0.05)
+        level = after.power[10:-10].mean() / before.power[10:-10].mean()
+        assert 0.8 < level < 1.25  # never the other speaker's
+        changed += after.text() != before.text()
+    assert changed > 6
+    plain = Bank([tmp_path], held_out=frozenset({"ann"}), keep_only=True)
+    assert plain.pick(rng, [0]).text() == rows[0]["text"].split()

@@ -18,11 +18,14 @@ from interplay.model.dmel import CHANNELS, mel_power
 from interplay.model.vocabulary import tokens
 from interplay.training.espeak import SyntheticVoice, engine
 from interplay.training.language import Request, is_held_out, parse_request, spanish
+from interplay.training.language.words import CONTENT, NUMBERS
 
 FRAMES_PER_S = 50
 INDEX = "index.jsonl"
 Made = TypeVar("Made")
 _LN10 = np.float32(np.log(10))
+_CONTENT, _SMALL = frozenset(CONTENT), frozenset(tuple(NUMBERS)[1:12])
+_LONGEST_WORD_S = 0.8  # what precedes a word by more is a pause before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +142,30 @@ def read_index(folder: Path) -> list[Row]:
     return read_records(folder, row)
 
 
+def _exchangeable(text: list[str]) -> list[int]:
+    """Places of the words that another of its class can stand for: content words, and small numbers that are alone."""
+    beside = [{*text[max(0, i - 1) : i], *text[i + 1 : i + 2]} for i in range(len(text))]
+    small = [word in _SMALL and not near & NUMBERS.keys() for word, near in zip(text, beside, strict=True)]
+    return [i for i, word in enumerate(text) if word in _CONTENT or small[i]]
+
+
+def _between(clip: Clip, begin_s: float, end_s: float) -> np.ndarray:
+    return clip.power[int(begin_s * FRAMES_PER_S) : int(end_s * FRAMES_PER_S)]
+
+
 class Bank:
     """Recorded or rendered utterances from folders with an `index.jsonl` (file, text, words=[[word, end], ...]).
 
     Kept as float16 log10 power, so that three hours take less than 100 MB. `held_out` names voices or speakers whose
-    clips are left out (or, with `keep_only=True`, the only ones taken).
+    clips are left out (or, with `keep_only=True`, the only ones taken, as they are).
     """
 
     def __init__(self, folders: list[Path], *, held_out: frozenset[str] = frozenset(), keep_only: bool = False) -> None:
         self._log: list[np.ndarray] = []
+        self.varied = not keep_only
         self._words: list[tuple[tuple[str, float], ...]] = []
+        self._speakers: list[frozenset[str]] = []
+        self._spoken: dict[tuple[frozenset[str], bool], list[tuple[int, int]]] = defaultdict(list)
         self.requests: dict[str, list[tuple[int, Request]]] = defaultdict(list)
         self.chatter: list[int] = []
         self.with_word: dict[str, list[int]] = defaultdict(list)
@@ -176,9 +193,9 @@ class Bank:
             mono = audio.mean(1)
             if rate != INPUT_RATE:
                 mono = soxr.resample(mono, rate, INPUT_RATE)
-            self._add(mel_power(mono), row.words)
+            self._add(mel_power(mono), row.words, row.speakers)
 
-    def _add(self, power: np.ndarray, words: tuple[tuple[str, float], ...]) -> None:
+    def _add(self, power: np.ndarray, words: tuple[tuple[str, float], ...], speakers: frozenset[str]) -> None:
         text = [w for w, _ in words]
         request = parse_request(text)
         if request is not None and is_held_out(text):
@@ -186,6 +203,9 @@ class Bank:
         number = len(self._log)
         self._log.append(np.log10(power + 1e-8).astype(np.float16))
         self._words.append(words)
+        self._speakers.append(speakers)
+        for place in _exchangeable(text):
+            self._spoken[speakers, text[place] in _CONTENT].append((number, place))
         if request is not None:
             for name in {request.kind, request.topic} - {""}:
                 self.requests[name].append((number, request))
@@ -194,9 +214,34 @@ class Bank:
         for word, _ in words:
             self.with_word[word].append(number)
 
-    def pick(self, rng: random.Random, numbers: list[int]) -> Clip:
-        """One of these clips, half of the time as another speaker at another pace would have said it."""
-        clip = self.clip(rng.choice(numbers))
+    def reworded(self, rng: random.Random, number: int) -> Clip:
+        """The clip with some content words and small numbers exchanged for others that the same speaker said elsewhere:
+        a bank has few sentences, and who knows them need not listen. As it was, if it would mean something else."""
+        clip, speakers = self.clip(number), self._speakers[number]
+        parts, ends, text, at = [], [], clip.text(), 0.0
+        places = _exchangeable(text)
+        for place, (_, end) in enumerate(clip.words):
+            piece = _between(clip, clip.words[place - 1][1] if place else 0.0, end)
+            others = self._spoken[speakers, text[place] in _CONTENT] if place in places else []
+            if len(others) > 3 and rng.random() < 0.7:
+                other, there = rng.choice(others)
+                words = self._words[other]
+                begin = max(words[there - 1][1] if there else 0.0, words[there][1] - _LONGEST_WORD_S)
+                piece, text[place] = _between(self.clip(other), begin, words[there][1]), words[there][0]
+            parts.append(piece)
+            at += len(piece) / FRAMES_PER_S
+            ends.append(at)
+        before, after = parse_request(clip.text()), parse_request(text)
+        if (before and before.kind) != (after and after.kind):
+            return clip
+        parts.append(_between(clip, clip.words[-1][1], clip.seconds))
+        return Clip(np.concatenate(parts), tuple(zip(text, ends, strict=True)))
+
+    def pick(self, rng: random.Random, numbers: list[int], *, keep: str | None = None) -> Clip:
+        """One of these clips, half of the time as another speaker at another pace would have said it, and often with
+        other words in it, unless there is one to `keep`."""
+        number = rng.choice(numbers)
+        clip = self.reworded(rng, number) if keep is None and self.varied and rng.random() < 0.4 else self.clip(number)
         if rng.random() < 0.6:
             clip = warp(clip, tempo=rng.uniform(0.85, 1.2), formants=rng.uniform(0.9, 1.12))
         return clip

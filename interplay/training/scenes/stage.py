@@ -220,7 +220,7 @@ class Stage:
         if rng.random() < self.natural and self.bank is not None:
             numbers = self.bank.with_word.get(want, []) if want else self.bank.chatter
             if numbers:
-                clip = self.bank.pick(rng, numbers)
+                clip = self.bank.pick(rng, numbers, keep=want)
                 if not _SUSPECT & set(clip.text()):
                     return clip
         return synthesise(write_chatter(rng, want, breadth=self.mix.breadth), self.voice)

@@ -36,22 +36,39 @@ CLAUSES = {
 }
 COUNT = (
     "count the {n}", "count my {n}", "please count the {n}", "count out loud the {n}", "count how many {n} you see",
-    "please count out reps for {n}", "can you count the {n}", "keep count of the {n}",
+    "please count out reps for {n}", "can you count the {n}", "count all the {n}", "i want you to count the {n}",
+    "count {n} for me", "tell me the number of {n} you see", "count every one of the {n}", "keep count of the {n}",
 )  # fmt: skip
-COUNT_ANY = ("count the repetitions", "count my reps", "please count along", "count each repetition out loud")
+COUNT_ANY = (
+    "count the repetitions", "count my reps", "please count along", "count what you see", "i want you to count",
+    "can you count along", "keep count for me", "count each repetition out loud",
+)  # fmt: skip
 START_STOP = (
     "say start and stop when {c}", "please say start and stop when {c}", "tell me start and stop when {c}",
-    "say start when {c} and stop when it is over", "when {c} say start and say stop when it ends",
+    "say start when {c} and stop when it is over", "can you say start and stop when {c}",
+    "when {c} say start and stop", "say start when {c} and say stop when it is over",
+    "i want you to say start and stop when {c}", "when {c} say start and say stop when it ends",
 )  # fmt: skip
 APPEARS = (
     "say {w} when you see {o}", "when you see {o} say {w}", "say {w} when {o} appears", "tell me {w} when {o} appears",
-    "whenever you see {o} say {w}", "say {w} each time {o} comes in",
+    "whenever you see {o} say {w}", "please say {w} when you see {o}", "when {o} appears say {w}",
+    "can you say {w} when {o} appears", "i want you to say {w} when you see {o}", "say {w} each time {o} comes in",
 )  # fmt: skip
 LEAVES = (
-    "say {w} when {o} leaves", "when {o} leaves say {w}", "say {w} when {o} goes away", "tell me {w} when {o} is gone",
+    "say {w} when {o} leaves", "when {o} leaves say {w}", "say {w} when {o} goes away", "when {o} is gone say {w}",
+    "please say {w} when {o} leaves", "can you say {w} when {o} is gone", "when {o} goes away say {w}",
+    "i want you to say {w} when {o} leaves", "tell me {w} when {o} is gone",
 )  # fmt: skip
-NAME_COLOUR = ("name every colour you see", "say the colour of everything that appears", "name the colours")
-NAME_SHAPE = ("name every shape you see", "say the name of each shape that appears", "name the shapes")
+NAME_COLOUR = (
+    "name every colour you see", "say the colour of everything that appears", "say the colours", "tell me the colours",
+    "say every colour you see", "please name each colour", "name the colour of everything you see",
+    "can you say the colours you see", "i want you to name every colour", "name the colours",
+)  # fmt: skip
+NAME_SHAPE = (
+    "name every shape you see", "say the name of each shape that appears", "say the shapes", "tell me the shapes",
+    "say every shape you see", "please name each shape", "name the shape of everything you see",
+    "can you say the shapes you see", "i want you to name every shape", "name the shapes",
+)  # fmt: skip
 NOTHING_SEEN = (
     "be quiet and watch", "you are a friendly helper", "just listen", "keep quiet until i ask",
     "say hello every minute", "when i say apple say banana",
