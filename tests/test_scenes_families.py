@@ -3,6 +3,7 @@
 import random
 from functools import cache
 
+import numpy as np
 import pytest
 
 pytest.importorskip("espeakng_loader")
@@ -116,9 +117,9 @@ def test_it_is_tempting_to_go_on_when_a_phrase_is_over_and_to_answer_what_is_not
 def test_the_times_are_those_of_the_stopwatch_and_of_the_next_reminder():
     ran = due = 0
     for scene, stage in (*scenes("elapsed", 6), *scenes("every", 4)):
-        assert scene.times is not None and scene.times.shape == (TURNS, 2)
+        assert scene.times is not None and scene.times.shape == (TURNS, 3)
         asked = [(end, turn, parse_request(words)) for end, turn, words in utterances(stage)]
-        for turn, (clock, left) in enumerate(scene.times.tolist()):
+        for turn, (clock, left, _) in enumerate(scene.times.tolist()):
             begun = [end for end, heard, r in asked if r is not None and r.kind == "clock" and heard <= turn]
             if clock == clock:
                 assert clock == pytest.approx((turn + 1) * 0.2 - begun[-1], abs=1e-4)
@@ -130,6 +131,22 @@ def test_the_times_are_those_of_the_stopwatch_and_of_the_next_reminder():
                 assert at >= TURNS or silenced or {at, at + 1, at + 2} & dict(scene.said).keys()
                 due += 1
     assert ran > 50 and due > 50
+
+
+def test_the_words_left_are_those_that_will_be_said():
+    counted = 0
+    for scene, _ in scenes("question", 6):
+        assert scene.times is not None
+        left = scene.times[:, 2]
+        said = [turn for turn, _ in scene.said]
+        assert not np.isnan(left[said]).any()
+        ends = np.flatnonzero(left == 0)
+        for turn in np.flatnonzero(left > 0):
+            over = ends[ends > turn]
+            if len(over):
+                assert sum(turn < t <= over[0] for t in said) == left[turn]
+                counted += 1
+    assert counted > 100
 
 
 def test_a_change_of_mind_counts_from_its_own_end():

@@ -355,17 +355,17 @@ def test_a_mixture_of_experts_trains_and_balances(tmp_path):
 
 
 def test_a_timekeeper_learns_from_running_clocks_alone():
-    from interplay.training.witness import SECONDS, Timekeeper
+    from interplay.training.witness import UNITS, Timekeeper
 
     keeper, state = Timekeeper(8), torch.randn(2, 3, 8)
-    nothing = torch.full((2, 3, 2), torch.nan)
+    nothing = torch.full((2, 3, 3), torch.nan)
     assert keeper(state, nothing).item() == 0
     times = nothing.clone()
     times[0, 1, 0] = 500.0  # longer than it can tell apart: the last answer
     loss = keeper(state, times)
     loss.backward()
     assert loss.item() > 0 and keeper.read.weight.grad is not None
-    assert keeper.read.weight.grad[:SECONDS].abs().sum() > 0 and keeper.read.weight.grad[SECONDS:].abs().sum() == 0
+    assert keeper.read.weight.grad[:UNITS].abs().sum() > 0 and keeper.read.weight.grad[UNITS:].abs().sum() == 0
 
 
 def test_a_clip_is_cut_between_two_words_and_nothing_of_it_is_lost():
@@ -380,8 +380,8 @@ def test_a_clip_is_cut_between_two_words_and_nothing_of_it_is_lost():
 
 def test_recordings_say_other_words_of_the_same_speaker_and_mean_the_same_kind_of_thing(tmp_path):
     rows, rng = [], random.Random(0)
-    for number in range(12):
-        speaker = ("ann", "ben")[number % 2]
+    for number in range(13):
+        speaker = "ann*0.5+ben*0.5" if number == 12 else ("ann", "ben")[number % 2]
         cue = f"when i say {rng.choice(CONTENT)} say {rng.choice(CONTENT)}"
         text = cue if number % 3 else "say water every two seconds"
         words = text.split()
@@ -393,12 +393,13 @@ def test_recordings_say_other_words_of_the_same_speaker_and_mean_the_same_kind_o
     bank, changed = Bank([tmp_path]), 0
     for number, row in enumerate(rows):
         before, after = bank.clip(number), bank.reworded(rng, number)
-        own = {word for r in rows if r["speaker"] == row["speaker"] for word, _ in r["words"]}
+        either = {*row["speaker"].replace("*0.5", "").split("+"), row["speaker"]}  # a mixture borrows from both
+        own = {word for r in rows if r["speaker"] in either for word, _ in r["words"]}
         assert set(after.text()) <= own and len(after.words) == len(before.words)
         assert language.parse_request(after.text()).kind == language.parse_request(before.text()).kind
         assert [end for _, end in after.words] == pytest.approx([end for _, end in before.words], abs=0.05)
         level = after.power[10:-10].mean() / before.power[10:-10].mean()
-        assert 0.8 < level < 1.25  # never the other speaker's
+        assert 0.8 < level < 1.25 or number == 12  # never the other speaker's
         changed += after.text() != before.text()
     assert changed > 6
     plain = Bank([tmp_path], held_out=frozenset({"ann"}), keep_only=True)

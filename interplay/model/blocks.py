@@ -44,11 +44,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 class Pinned(NamedTuple):
     """What one layer keeps of the prefix: keys (rotated to their place) and values (batch, heads, words, head width);
-    seen: bool (batch, words), False where a scene's prefix is shorter."""
+    seen: bool (batch, words), False where a scene's prefix is shorter. rows: int64, the scenes of the batch that these
+    are, where not all of them have a prefix."""
 
     keys: Tensor
     values: Tensor
     seen: Tensor
+    rows: Tensor | None = None
 
 
 class Block(nn.Module):
@@ -97,10 +99,13 @@ class Block(nn.Module):
         """
         q, k, v = self.project(x)
         turned, keys = rotate(q, cos, sin), rotate(k, cos, sin)
-        if pinned is None:
-            attended = F.scaled_dot_product_attention(turned, keys, v, attn_mask=mask, is_causal=mask is None)
-        else:
-            attended = _attend(q, turned, keys, v, mask, pinned)
+        rows = None if pinned is None else pinned.rows
+        if pinned is not None and rows is None:
+            return self.finish(x, _attend(q, turned, keys, v, mask, pinned)), keys, v
+        attended = F.scaled_dot_product_attention(turned, keys, v, attn_mask=mask, is_causal=mask is None)
+        if pinned is not None and rows is not None:
+            some = _attend(q[rows], turned[rows], keys[rows], v[rows], mask, pinned)
+            attended = attended.index_copy(0, rows, some)
         return self.finish(x, attended), keys, v
 
 

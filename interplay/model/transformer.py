@@ -176,6 +176,17 @@ class InteractionModel(nn.Module):
             layers.append(Pinned(keys, values, seen))
         return layers, self.norm(x)
 
+    def _read_prefixes(self, prefix: Tensor) -> tuple[list[Pinned], Tensor]:
+        """`read_prefix` for those scenes of a batch that have one; the states of the others are zero."""
+        if torch.compiler.is_compiling():  # shapes that depend on the data would be compiled again and again
+            return self.read_prefix(prefix)
+        rows = (prefix > 0).any(1).nonzero()[:, 0]
+        if len(rows) == len(prefix):
+            return self.read_prefix(prefix)
+        layers, last = self.read_prefix(prefix[rows])
+        whole = last.new_zeros(*prefix.shape, last.shape[-1]).index_copy(0, rows, last)
+        return [layer._replace(rows=rows) for layer in layers], whole
+
     def forward(self, inputs: Inputs, say: Tensor | None = None) -> Outputs:
         """Whole scenes at once. Outputs are (batch, turns, ...).
 
@@ -189,7 +200,7 @@ class InteractionModel(nn.Module):
         cos, sin = (t.to(x.device) for t in rotary(torch.arange(turns), config, glances))
         mask = None if turns <= config.window else window_mask(turns, per_turn, config.window).to(x.device)
         looks = x.unflatten(1, (turns, per_turn))[:, :, :glances] if glances else None
-        layers, pinned = self.read_prefix(inputs.prefix) if inputs.prefix is not None else (None, None)
+        layers, pinned = self._read_prefixes(inputs.prefix) if inputs.prefix is not None else (None, None)
         for number, block in enumerate(self.blocks):
             x, _, _ = block(x, cos, sin, mask, None if layers is None else layers[number])
         last = self.norm(x[:, per_turn - 1 :: per_turn])

@@ -149,8 +149,8 @@ def _exchangeable(text: list[str]) -> list[int]:
     return [i for i, word in enumerate(text) if word in _CONTENT or small[i]]
 
 
-def _between(clip: Clip, begin_s: float, end_s: float) -> np.ndarray:
-    return clip.power[int(begin_s * FRAMES_PER_S) : int(end_s * FRAMES_PER_S)]
+def _between(frames: np.ndarray, begin_s: float, end_s: float | None) -> np.ndarray:
+    return frames[int(begin_s * FRAMES_PER_S) : None if end_s is None else int(end_s * FRAMES_PER_S)]
 
 
 class Bank:
@@ -180,7 +180,10 @@ class Bank:
         return sum(map(len, self._log)) / FRAMES_PER_S
 
     def clip(self, index: int) -> Clip:
-        return Clip(np.exp(self._log[index].astype(np.float32) * _LN10), self._words[index])
+        return Clip(self._power(index), self._words[index])
+
+    def _power(self, index: int, begin_s: float = 0.0, end_s: float | None = None) -> np.ndarray:
+        return np.exp(_between(self._log[index], begin_s, end_s).astype(np.float32) * _LN10)
 
     def _load(self, folder: Path, held_out: frozenset[str], keep_only: bool) -> None:
         import soundfile
@@ -214,6 +217,14 @@ class Bank:
         for word, _ in words:
             self.with_word[word].append(number)
 
+    def _others(self, speakers: frozenset[str], content: bool) -> list[tuple[int, int]]:
+        """(clip, place) of words that could stand in for one of these speakers: a mixture of two voices has few clips
+        of its own, and borrows from either."""
+        own = self._spoken[speakers, content]
+        if len(speakers) == 1:
+            return own
+        return [*own, *(word for one in sorted(speakers) for word in self._spoken[frozenset((one,)), content])]
+
     def reworded(self, rng: random.Random, number: int) -> Clip:
         """The clip with some content words and small numbers exchanged for others that the same speaker said elsewhere:
         a bank has few sentences, and who knows them need not listen. As it was, if it would mean something else."""
@@ -221,27 +232,27 @@ class Bank:
         parts, ends, text, at = [], [], clip.text(), 0.0
         places = _exchangeable(text)
         for place, (_, end) in enumerate(clip.words):
-            piece = _between(clip, clip.words[place - 1][1] if place else 0.0, end)
-            others = self._spoken[speakers, text[place] in _CONTENT] if place in places else []
+            piece = _between(clip.power, clip.words[place - 1][1] if place else 0.0, end)
+            others = self._others(speakers, text[place] in _CONTENT) if place in places else []
             if len(others) > 3 and rng.random() < 0.7:
                 other, there = rng.choice(others)
                 words = self._words[other]
                 begin = max(words[there - 1][1] if there else 0.0, words[there][1] - _LONGEST_WORD_S)
-                piece, text[place] = _between(self.clip(other), begin, words[there][1]), words[there][0]
+                piece, text[place] = self._power(other, begin, words[there][1]), words[there][0]
             parts.append(piece)
             at += len(piece) / FRAMES_PER_S
             ends.append(at)
         before, after = parse_request(clip.text()), parse_request(text)
         if (before and before.kind) != (after and after.kind):
             return clip
-        parts.append(_between(clip, clip.words[-1][1], clip.seconds))
+        parts.append(_between(clip.power, clip.words[-1][1], None))
         return Clip(np.concatenate(parts), tuple(zip(text, ends, strict=True)))
 
     def pick(self, rng: random.Random, numbers: list[int], *, keep: str | None = None) -> Clip:
         """One of these clips, half of the time as another speaker at another pace would have said it, and often with
         other words in it, unless there is one to `keep`."""
         number = rng.choice(numbers)
-        clip = self.reworded(rng, number) if keep is None and self.varied and rng.random() < 0.4 else self.clip(number)
+        clip = self.reworded(rng, number) if keep is None and self.varied and rng.random() < 0.5 else self.clip(number)
         if rng.random() < 0.6:
             clip = warp(clip, tempo=rng.uniform(0.85, 1.2), formants=rng.uniform(0.9, 1.12))
         return clip

@@ -29,7 +29,7 @@ class Batch:
     delivered text that the session's voice reads, fed back like said ones but nothing to predict. decision: int64.
     marks: bool (..., 3). prefix: int64 (batch, 48). proactivity: float (batch,). frames: uint8 (..., 80, 80, 3). seen:
     float32 (..., labels), what is in them (`video/seen.py`). tempting: bool, where silence is easily broken. times:
-    float32 (..., 2), see Scene.
+    float32 (..., 3), see Scene.
     """
 
     bins: Tensor

@@ -50,7 +50,7 @@ def loss_of(
     batch: Batch,
     settings: TrainSettings,
     generator: torch.Generator,
-    witness: nn.Module | None = None,
+    witness: Witness | None = None,
 ) -> Tensor:
     """Hearing + whether to speak + what to say, and what a witness asks beside.
 
@@ -199,9 +199,9 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
             if not done % settings.evaluate_every or done == settings.steps:
                 # Saved before it is tested: whatever happens in the test, the work is kept.
                 states = [each.state_dict() for each in optimizers]
-                kept = {"step": done, "model": model.state_dict(), "vocabulary": vocabulary.words}
-                kept["witness"] = witness.state_dict()
-                torch.save({**kept, "rates": rates, "optimizers": states}, run.state)
+                kept = {"step": done, "model": model.state_dict(), "witness": witness.state_dict()}
+                kept |= {"vocabulary": vocabulary.words, "rates": rates, "optimizers": states}
+                torch.save(kept, run.state)
                 progress.scores = scores(model, vocabulary, tests)
                 note = {"recipe": recipe.name, "step": done, "held_out": sorted(held_out), "scores": progress.scores}
                 checkpoint.save(run.checkpoint, model, vocabulary, note=note)

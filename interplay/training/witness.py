@@ -15,23 +15,28 @@ from interplay.model.transformer import Outputs
 from interplay.training.dataset import Batch
 from interplay.training.recipe import TrainSettings
 
-SECONDS = 61  # whole seconds that are told apart; the last one stands for all beyond
+UNITS = 61  # whole seconds, or words, that are told apart; the last one stands for all beyond
+WEIGHTS = (1.0, 1.0, 4.0)  # few micro-turns lie within a phrase
 
 
 class Timekeeper(nn.Module):
-    """Reads the running stopwatch, and the time left to the next reminder, off the model's state."""
+    """Reads the running stopwatch, the time left to the next reminder, and how many words are left of the phrase that
+    is being said, off the model's state."""
+
+    weights: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.read = nn.Linear(width, 2 * SECONDS)
+        self.read = nn.Linear(width, len(WEIGHTS) * UNITS)
+        self.register_buffer("weights", torch.tensor(WEIGHTS), persistent=False)
 
     def forward(self, state: Tensor, times: Tensor) -> Tensor:
-        """state: float (batch, turns, width). times: float32 (batch, turns, 2) seconds, NaN where nothing runs. Returns
-        the loss, a scalar."""
-        known = ~times.isnan()
-        seconds = times.nan_to_num().round().clamp(0, SECONDS - 1).long()
-        guess = self.read(state).unflatten(-1, (2, SECONDS)).float()
-        return (F.cross_entropy(guess.flatten(0, 2), seconds.flatten(), reduction="none") * known.flatten()).mean()
+        """state: float (batch, turns, width). times: float32 (batch, turns, 3), NaN where there is nothing to read; see
+        Scene. Returns the loss, a scalar."""
+        known = ~times.isnan() * self.weights
+        units = times.nan_to_num().round().clamp(0, UNITS - 1).long()
+        guess = self.read(state).unflatten(-1, (len(WEIGHTS), UNITS)).float()
+        return (F.cross_entropy(guess.flatten(0, 2), units.flatten(), reduction="none") * known.flatten()).mean()
 
 
 class Witness(nn.Module):

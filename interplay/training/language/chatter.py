@@ -77,7 +77,9 @@ RESULTS = (
 
 
 def fill(template: str, rng: random.Random, breadth: float = 0.0) -> str:
-    """`template` with its {} and {n} slots filled."""
+    """`template` with its {}, {n} and {h} (often a hesitation) slots filled."""
+    while "{h}" in template:
+        template = template.replace("{h}", rng.choice(HESITATIONS) if rng.random() < 0.8 else "", 1)
     while "{n}" in template:
         template = template.replace("{n}", rng.choice(list(NUMBERS)), 1)
     return template.format(*(content(rng, breadth) for _ in range(template.count("{}"))))
@@ -117,10 +119,7 @@ def addressed(request: str, rng: random.Random, *, to: str | None = None) -> str
 
 def write_musing(rng: random.Random, *, breadth: float = 0.0) -> list[str]:
     """What somebody says who thinks while speaking: parts with a pause between them."""
-    template = rng.choice(MUSINGS)
-    while "{h}" in template:
-        template = template.replace("{h}", rng.choice(HESITATIONS) if rng.random() < 0.8 else "", 1)
-    return [" ".join(part.split()) for part in fill(template, rng, breadth).split("|")]
+    return [" ".join(part.split()) for part in fill(rng.choice(MUSINGS), rng, breadth).split("|")]
 
 
 def write_remark(rng: random.Random) -> str:

@@ -33,7 +33,7 @@ def settle(stage: Stage, end: float) -> float:
 def question(stage: Stage, time: float) -> float:
     """A question or a request of the closed world, and an answer as soon as the person yields."""
     rng = stage.rng
-    kind = rng.choice(LONG if rng.random() < 0.25 else SHORT)
+    kind = rng.choice(LONG if rng.random() < 0.35 else SHORT)
     end = stage.request(kind, time)
     return time + 1 if end is None else settle(stage, end)
 

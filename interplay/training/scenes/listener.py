@@ -7,6 +7,7 @@ people do; every target of training is what this listener did, so no target can 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -119,6 +120,12 @@ class Listener:
         thinking = bool(self._unfinished) and now - self._unfinished_end < THINKING_S
         over = WORD_TURNS <= turn - self._spoken <= WORD_TURNS + 1
         return thinking or over or 0 < turn - self._yielded <= 2 * WORD_TURNS or self.rules.tempting(turn)
+
+    def words_left(self, turn: int) -> float:
+        """How many words are left of the phrase that is being said, 0 right after its last one; else NaN."""
+        if self.current is not None and self.current.said:
+            return len(self.current.words) - self.current.said
+        return 0 if turn - self._spoken <= WORD_TURNS + 1 else math.nan
 
     def step(self, given: Input) -> Output:
         turn, now = given.turn, (given.turn + 1) * MICRO_TURN_S

@@ -30,8 +30,8 @@ class Scene:
     frames: uint8 (turns, 80, 80, 3), one RGB picture a micro-turn, or None.
     tempting: micro-turns of silence in which it would be easy to speak (`Listener.tempting`).
     seen: float32 (turns, labels), what is in them, for training alone (`video/seen.py`), or None.
-    times: float32 (turns, 2), seconds that the stopwatch has run and seconds left to the next reminder, NaN where there
-        is none; for training alone.
+    times: float32 (turns, 3), seconds that the stopwatch has run, seconds left to the next reminder, and words left of
+        what the listener is saying, NaN where there is none; for training alone.
     """
 
     power: np.ndarray

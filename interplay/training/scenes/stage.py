@@ -53,7 +53,7 @@ class Stage:
         self.done = 0  # micro-turns the listener has lived through
         self.outputs: list[Output] = []
         self.tempting: set[int] = set()  # see Scene, as the next
-        self.times = np.full((turns, 2), np.nan, np.float32)
+        self.times = np.full((turns, 3), np.nan, np.float32)
         self.baits: set[int] = set()  # micro-turns after something that sounds like a request and is none
         self.pending: set[int] = set()
         self.busy: set[int] = set()
@@ -250,7 +250,7 @@ class Stage:
         self.outputs.append(out)
         if not out.word and (self.listener.tempting(turn) or turn in self.baits):
             self.tempting.add(turn)
-        self.times[turn] = self.listener.rules.times(turn)
+        self.times[turn] = *self.listener.rules.times(turn), self.listener.words_left(turn)
         self.done += 1
         if out.decision == "delegate" and self.results:
             delay, text, stale = self.results.pop(0)

@@ -59,15 +59,16 @@ LEAVES = (
     "please say {w} when {o} leaves", "can you say {w} when {o} is gone", "when {o} goes away say {w}",
     "i want you to say {w} when {o} leaves", "tell me {w} when {o} is gone",
 )  # fmt: skip
-NAME_COLOUR = (
-    "name every colour you see", "say the colour of everything that appears", "say the colours", "tell me the colours",
-    "say every colour you see", "please name each colour", "name the colour of everything you see",
-    "can you say the colours you see", "i want you to name every colour", "name the colours",
+_NAMES = (
+    "say the {k}s", "tell me the {k}s", "say every {k} you see", "please name each {k}",
+    "name the {k} of everything you see", "can you say the {k}s you see", "i want you to name every {k}",
+    "name the {k}s",
 )  # fmt: skip
-NAME_SHAPE = (
-    "name every shape you see", "say the name of each shape that appears", "say the shapes", "tell me the shapes",
-    "say every shape you see", "please name each shape", "name the shape of everything you see",
-    "can you say the shapes you see", "i want you to name every shape", "name the shapes",
+NAME_COLOUR, NAME_SHAPE = (
+    (f"name every {kind} you see", own, *(name.format(k=kind) for name in _NAMES))
+    for kind, own in (
+        ("colour", "say the colour of everything that appears"), ("shape", "say the name of each shape that appears"),
+    )
 )  # fmt: skip
 NOTHING_SEEN = (
     "be quiet and watch", "you are a friendly helper", "just listen", "keep quiet until i ask",
