@@ -1,7 +1,9 @@
 """The bench's parts: the judge rewards nothing but what was asked for, the stage does to the line what it says."""
 
+import asyncio
 import math
 import random
+from multiprocessing import Pipe
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 pytest.importorskip("espeakng_loader")
 
 from interplay.bench.item import Due, Item, Reaction, Tape
+from interplay.bench.long_session import LongStage, Plan
 from interplay.bench.mixing import SPEECH_RMS, level, mix
 from interplay.bench.people import Utterance
 from interplay.bench.runner import Player, Run
@@ -18,7 +21,7 @@ from interplay.bench.stage import Echo, Loss
 from interplay.bench.stats import bootstrap, wilson
 from interplay.bench.wording import spoken_number, use_phrasings, write_request
 from interplay.cli import main
-from interplay.core.types import MicroTurnIn, MicroTurnOut
+from interplay.core.types import BadInput, InterplayError, MicroTurnIn, MicroTurnOut
 from interplay.foreground.base import Capabilities, ForegroundSpec
 from interplay.training.language.forms import FORMS
 from tests.bench_oracle import Tone, item_task
@@ -219,3 +222,21 @@ def test_misuse_is_one_line_and_exit_2(arguments, capsys):
         main(["bench", *arguments, "--foreground", "silent"])
     assert done.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_long_session_says_so_when_its_people_fail():
+    def stage(*sent):
+        ours, theirs = Pipe(duplex=False)
+        for each in sent:
+            theirs.send(each)
+        theirs.close()
+        return LongStage(ours, Plan("x", 60.0, 5.0), None)
+
+    half = np.zeros(1600, np.float32)
+    given = asyncio.run(stage(half, half).read(0))
+    assert given is not None and given.audio is not None and len(given.audio) == 3200
+    assert asyncio.run(stage(half, ([], [])).read(0)) is None  # the end
+    with pytest.raises(InterplayError, match="ended early"):
+        asyncio.run(stage(half).read(0))
+    with pytest.raises(BadInput, match="nobody"):
+        asyncio.run(stage(BadInput("nobody can ask that")).read(0))

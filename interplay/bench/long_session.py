@@ -1,7 +1,8 @@
 """Two hours in one session: are the last five minutes like the first five, and does memory stay where it is?
 
 The session is a chain of short episodes (a reminder, a cue, a repeated reminder until stop), each ended by "stop" so
-that none reaches into the next. The first minutes' episodes come again, sample for sample, at the end.
+that none reaches into the next. The first minutes' episodes come again, sample for sample, at the end. The people live
+in a process of their own, so that the memory measured is the session's and not their voices'.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import asyncio
 import random
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +32,7 @@ from interplay.bench.task import Result, Setup
 from interplay.core.types import INPUT_RATE, INPUT_SAMPLES, MICRO_TURN_S, BadInput, InterplayError
 from interplay.session import SurfaceIn, TurnView
 
+RECORDS = 250  # of the timeline in memory: full within the first minutes, as any bound is sooner or later
 KINDS = ("in", "until_stop", "first", "while_talking", "among_others")
 
 
@@ -40,41 +44,28 @@ class Episode:
     start: float
 
 
-class LongStage:
-    """Surface that makes its episodes as it goes: two hours of sound are never in memory.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is lived through. seed: of the episodes; seconds, of which the first and the last `edge_s` are judged."""
 
-    After a run: `episodes` of the first and of the last `edge_s` seconds, `said` within them, `resident` = (second,
-    resident MB) once a minute, `steps` = seconds per micro-turn of the first and of the last edge.
-    """
+    seed: str
+    seconds: float
+    edge_s: float
 
-    name = "long"
-
-    def __init__(self, cast: Cast, seed: str, seconds: float, edge_s: float, advance) -> None:
-        self.turns = int(seconds / MICRO_TURN_S)
-        self.edge_s, self._seconds = edge_s, seconds
-        self.episodes: tuple[list[Episode], list[Episode]] = ([], [])
-        self.said: list[tuple[str, float]] = []
-        self.resident: list[tuple[float, float]] = []
-        self.steps: tuple[list[float], list[float]] = ([], [])
-        self._sound = self._stream(cast, seed)
-        self._buffer = np.zeros(0, np.float32)
-        self._advance = advance
-
-    def _stream(self, cast: Cast, seed: str) -> Iterator[np.ndarray]:
-        """The sound of the session, episode by episode."""
+    def sound(self, cast: Cast, first: list[Episode], last: list[Episode]) -> Iterator[np.ndarray]:
+        """The sound of the session, episode by episode: float32 at 16 kHz. Fills the edges' episodes in."""
         at, number = 0.0, 0
-        first, last = self.episodes
         for number in range(1 << 30):
-            if at >= self._seconds - self.edge_s:
+            if at >= self.seconds - self.edge_s:
                 break
-            item = episode(cast, f"{seed}/{number}", KINDS[number % len(KINDS)])
+            item = episode(cast, f"{self.seed}/{number}", KINDS[number % len(KINDS)])
             if at + item.seconds <= self.edge_s:
                 first.append(Episode(item, at))
-            elif at + item.seconds > self._seconds - self.edge_s:
+            elif at + item.seconds > self.seconds - self.edge_s:
                 break
             at += item.seconds
             yield item.audio
-        pause = max(self._seconds - self.edge_s - at, 0.0)
+        pause = max(self.seconds - self.edge_s - at, 0.0)
         if pause:
             yield mix((), pause, snr_db=15.0, seed=number)
             at += int(pause * INPUT_RATE) / INPUT_RATE
@@ -83,9 +74,77 @@ class LongStage:
             at += known.item.seconds
             yield known.item.audio
 
+
+def _people(pipe: Connection, setup: Setup, plan: Plan) -> None:
+    """Process: send the sound piece by piece, then the episodes of both edges, without theirs; or what went wrong."""
+    edges: tuple[list[Episode], list[Episode]] = ([], [])
+    try:
+        for sound in plan.sound(casts(setup)[0][0], *edges):
+            pipe.send(sound)
+    except Unspoken as error:
+        pipe.send(BadInput(f"long_session: these voices cannot ask everything ({error}); leave out --voices none"))
+        return
+    except InterplayError as error:
+        pipe.send(error)
+        return
+    silent = np.zeros(0, np.float32)
+    pipe.send(tuple([replace(e, item=replace(e.item, audio=silent)) for e in edge] for edge in edges))
+
+
+@contextmanager
+def people(setup: Setup, plan: Plan) -> Iterator[Connection]:
+    """The other end of `_people`, who are a few seconds ahead at most: the pipe is full before they get far."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_people, args=(theirs, plain_setup(setup), plan), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.terminate()
+        process.join()
+
+
+class LongStage:
+    """Surface that gets its sound as it goes: two hours of it are never in memory.
+
+    After a run: `episodes` of the first and of the last `edge_s` seconds, `said` within them, `resident` = (second,
+    resident MB) once a minute, `steps` = seconds per micro-turn of the first and of the last edge.
+    """
+
+    name = "long"
+
+    def __init__(self, sound: Connection, plan: Plan, advance) -> None:
+        self.turns = int(plan.seconds / MICRO_TURN_S)
+        self.episodes: tuple[list[Episode], list[Episode]] = ([], [])
+        self.said: list[tuple[str, float]] = []
+        self.resident: list[tuple[float, float]] = []
+        self.steps: tuple[list[float], list[float]] = ([], [])
+        self._sound, self._plan = sound, plan
+        self._buffer = np.zeros(0, np.float32)
+        self._over = False
+        self._advance = advance
+
+    def _more(self) -> np.ndarray | None:
+        """The next piece of sound; None at the end."""
+        if self._over:
+            return None
+        try:
+            found = self._sound.recv()
+        except EOFError as error:
+            raise InterplayError("long_session: the process that makes the people's voices ended early") from error
+        if isinstance(found, InterplayError):
+            raise found
+        if isinstance(found, np.ndarray):
+            return found
+        self.episodes, self._over = found, True
+        return None
+
     async def read(self, turn: int) -> SurfaceIn | None:
         while len(self._buffer) < INPUT_SAMPLES:
-            more = next(self._sound, None)
+            more = self._more()
             if more is None:
                 return None
             self._buffer = np.concatenate([self._buffer, more])
@@ -94,13 +153,14 @@ class LongStage:
 
     async def write(self, view: TurnView) -> None:
         now = view.elapsed_s
-        early, late = now <= self.edge_s + 5, now >= self._seconds - self.edge_s - 5
+        plan = self._plan
+        early, late = now <= plan.edge_s + 5, now >= plan.seconds - plan.edge_s - 5
         if early or late:
             self.said += [(word, now + t) for word, t in view.said]
             self.steps[0 if early else 1].append(view.step_s)
         if view.turn % round(60 / MICRO_TURN_S) == 0:
             self.resident.append((now, resident_mb()))
-            self._advance(total=int(self._seconds // 60))
+            self._advance(total=int(plan.seconds // 60))
 
     async def close(self, error: InterplayError | None) -> None:
         return None
@@ -133,8 +193,10 @@ def session(setup: Setup, number: int, live: Player | None = None) -> tuple[list
     if 2 * edge > seconds:
         raise BadInput("long_session: --option minutes is at least twice --option edge")
     live = live or player(setup.mind, setup.seed)
-    stage = LongStage(casts(setup)[0][0], f"long/{setup.seed}/{number}", seconds, edge, setup.advance)
-    asyncio.run(live.live(stage))
+    plan = Plan(f"long/{setup.seed}/{number}", seconds, edge)
+    with people(setup, plan) as sound:
+        stage = LongStage(sound, plan, setup.advance)
+        asyncio.run(live.live(stage, memory=RECORDS))
     rows = []
     for first, last in zip(*stage.episodes, strict=True):
         verdicts = [judge(each.item, _within(stage.said, each)) for each in (first, last)]

@@ -13,7 +13,7 @@ import numpy as np
 from interplay.bench.item import Item
 from interplay.bench.stage import Echo, Loss, Stage
 from interplay.core.clock import SimulatedClock
-from interplay.core.timeline import Record, Timeline
+from interplay.core.timeline import MEMORY_RECORDS, Record, Timeline
 from interplay.foreground.base import Foreground
 from interplay.session import Session, SessionOptions, Surface
 from interplay.voice.base import Voice
@@ -52,11 +52,12 @@ class Player:
         records = asyncio.run(self.live(stage))
         return read(records, stage)
 
-    async def live(self, surface: Surface) -> list[Record]:
-        """One session with `surface`; its timeline. Raises what ended the session if it was an error."""
+    async def live(self, surface: Surface, *, memory: int = MEMORY_RECORDS) -> list[Record]:
+        """One session with `surface`; its timeline, at most the newest `memory` records. Raises what ended the session
+        if it was an error."""
         if self.voice is not None:
             self.voice.reset()
-        with Timeline() as timeline:
+        with Timeline(memory=memory) as timeline:
             session = Session(self.mind, self.voice, surface, SimulatedClock(), timeline, options=self._options)
             report = await session.run()
             if report.error is not None:
