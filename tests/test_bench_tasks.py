@@ -12,7 +12,7 @@ import soundfile
 
 from interplay.bench.cli import TASKS
 from interplay.bench.people import RecordedCast, SyntheticCast, Unspoken, load_casts
-from interplay.bench.runner import Player
+from interplay.bench.runner import Player, Run
 from interplay.bench.task import Setup
 from interplay.bench.together import side_by_side
 from interplay.cli import main
@@ -76,6 +76,33 @@ def test_an_eager_agent_fails_where_it_should_have_waited():
             item = task.item(SyntheticCast(), 1, number)
             rows.append(task.perform(item, Player(Chatterbox(item), Tone())))
         assert task.summarise(rows)[0][metric] == worst
+
+
+def test_going_on_is_going_on_as_without_the_sound():
+    """Judged apart from what was understood: the same words at the same pace, right or wrong."""
+    item = item_task("backchannel").item(SyntheticCast(), 3, 0)
+    since = item.facts["from"]
+    words = [("wrong", since + 0.3 + 0.4 * i) for i in range(12)]
+
+    class Replayed(Player):
+        def __init__(self, said):
+            super().__init__(SilentForeground(), None)
+            self.said = said
+
+        def play(self, item, **_):
+            assert item.reaction is not None
+            heard = bool(np.abs(item.reaction.audio).any())
+            return Run((), tuple(self.said if heard else words), reacted_s=since + 1.5)
+
+    for said, keeps in (
+        (words, True),
+        (words[:4], False),  # fell silent
+        ([*words, ("well", since + 5.5), ("thanks", since + 5.9), ("okay", since + 6.3)], False),  # answered
+        ([(word, t if i < 5 else t + 2) for i, (word, t) in enumerate(words)], False),  # a hole
+    ):
+        row = item_task("backchannel").perform(item, Replayed(said))
+        assert row["moved"] is not keeps and not row["right"]
+        assert item_task("backchannel").summarise([row])[0]["unmoved_rate"] == float(keeps)
 
 
 def test_an_agent_that_talks_on_did_not_stop():

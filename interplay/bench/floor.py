@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -167,14 +168,28 @@ def waiting_item(
 
 def perform_keeping(item: Item, player: Player) -> Row:
     run = player.play(item)
+    moved = None
     if item.expected is not None:
         verdict = judge(item, run)
         ignored, done = not verdict.extra, verdict.hit
     else:
         done = _spoke(run)
         ignored = done and kept(item, run)
+        if done and item.reaction is not None:
+            nothing = replace(item.reaction, audio=np.zeros_like(item.reaction.audio))
+            moved = not _same_after(run, player.play(replace(item, reaction=nothing)))
     # One thing to ignore, one to do: only both together are right.
-    return {"category": item.category, "ignored": ignored, "done": done, "right": ignored and done}
+    return {"category": item.category, "ignored": ignored, "done": done, "right": ignored and done, "moved": moved}
+
+
+def _same_after(run: Run, calm: Run) -> bool:
+    """Did the agent go on as in `calm`, the same session in which no sound came? Four fifths of the words the same, in
+    order, and no hole. What it had understood, and so what it says, may be wrong: that is for `kept` to judge."""
+    assert run.reacted_s is not None
+    rest, times = ([each for each in r.said if each[1] > run.reacted_s] for r in (calm, run))
+    same = _common([word for word, _ in rest], [word for word, _ in times])
+    holes = [b - a for a, b in pairwise([run.reacted_s, *(t for _, t in times)])]
+    return same >= 0.8 * max(len(rest), len(times)) and max(holes, default=0.0) <= HOLD_S
 
 
 def kept(item: Item, run: Run) -> bool:
@@ -203,6 +218,9 @@ def _summary(rate: str) -> Callable[[list[Row]], Summary]:
         metrics, intervals = {rate: value, "done_rate": done}, {rate: interval, "done_rate": done_interval}
         if key != "right":
             metrics["both_rate"], intervals["both_rate"] = both, both_interval
+        talked = [{**row, "unmoved": not row["moved"]} for row in rows if row["moved"] is not None]
+        if talked:
+            metrics["unmoved_rate"], intervals["unmoved_rate"] = share(talked, "unmoved")
         return metrics, intervals
 
     return summarise
