@@ -316,6 +316,21 @@ def train(
 
 
 @app.command()
+def average(
+    first: Annotated[Path, typer.Argument(metavar="FIRST", help="A checkpoint.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="One that was trained on from it.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the model between them goes.")],
+    share: Annotated[float, typer.Option(help="How much of FIRST.")] = 0.4,
+) -> None:
+    """Average the weights of two checkpoints of one run."""
+    try:
+        from interplay.training import averaging
+    except ImportError as error:
+        raise _missing(error, "averaging", "train") from error
+    averaging.average(first, second, out, share)
+
+
+@app.command()
 def voicebank(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="A new data folder for `interplay train --data`.")],
     count: Annotated[int, typer.Option("--count", help="How many sentences.")] = 1000,

@@ -404,3 +404,29 @@ def test_recordings_say_other_words_of_the_same_speaker_and_mean_the_same_kind_o
     assert changed > 6
     plain = Bank([tmp_path], held_out=frozenset({"ann"}), keep_only=True)
     assert plain.pick(rng, [0]).text() == rows[0]["text"].split()
+
+
+def test_the_average_of_two_checkpoints_lies_between_them(tmp_path):
+    from interplay.cli import main
+    from interplay.model.vocabulary import Vocabulary
+
+    shape, words = ModelConfig(width=32, layers=1, heads=2, feedforward=32, frame_width=8, window=20), ["a", "b"]
+    models = [InteractionModel(shape, len(Vocabulary(words))) for _ in range(2)]
+    paths = [tmp_path / f"{name}.safetensors" for name in ("one", "two", "other", "out")]
+    for path, model in zip(paths, models, strict=False):
+        checkpoint.save(path, model, Vocabulary(words), note={"step": 7, "scores": 1})
+    checkpoint.save(paths[2], models[0], Vocabulary(["a", "c"]))
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as done:
+            main(["average", *map(str, arguments)])
+        return done.value.code or 0
+
+    assert run(*paths[:2], paths[3], "--share", "0.25") == 0
+    one, two, between = (checkpoint.load(path)[0].state_dict() for path in (paths[0], paths[1], paths[3]))
+    for name, weight in between.items():
+        torch.testing.assert_close(weight, 0.25 * one[name] + 0.75 * two[name], rtol=0.01, atol=1e-3)  # bfloat16
+    note = checkpoint.load(paths[3])[2]
+    assert note == {"step": 7, "average": {"share": 0.25, "with": "one.safetensors"}}
+    assert run(paths[0], paths[2], paths[3]) == 2 and run(paths[0], tmp_path / "none", paths[3]) == 2
+    assert run(*paths[:2], paths[3], "--share", "1.5") == 2
