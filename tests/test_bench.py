@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("espeakng_loader")
 
 from interplay.bench.item import Due, Item, Reaction, Tape
-from interplay.bench.long_session import LongStage, Plan
+from interplay.bench.long_session import LongStage, Plan, people, within
 from interplay.bench.mixing import SPEECH_RMS, level, mix
 from interplay.bench.people import Utterance
 from interplay.bench.runner import Player, Run
@@ -19,6 +19,7 @@ from interplay.bench.score import contains, judge, macro, talk
 from interplay.bench.speaking import CUE_WINDOW_S, TIME_WINDOW_S
 from interplay.bench.stage import Echo, Loss
 from interplay.bench.stats import bootstrap, wilson
+from interplay.bench.task import Setup
 from interplay.bench.wording import spoken_number, use_phrasings, write_request
 from interplay.cli import main
 from interplay.core.types import BadInput, InterplayError, MicroTurnIn, MicroTurnOut
@@ -240,3 +241,23 @@ def test_a_long_session_says_so_when_its_people_fail():
         asyncio.run(stage(half).read(0))
     with pytest.raises(BadInput, match="nobody"):
         asyncio.run(stage(BadInput("nobody can ask that")).read(0))
+
+
+def test_the_first_minutes_come_again_at_the_end_of_a_long_session():
+    sound, edges = 0, ([], [])
+    with people(Setup(), Plan("x", 90.0, 30.0)) as pipe:
+        while isinstance(found := pipe.recv(), np.ndarray):
+            sound += len(found)
+        edges = found
+    first, last = edges
+    assert len(first) == len(last) > 0 and last[0].start == pytest.approx(60.0, abs=0.01)
+    assert sound / 16_000 == pytest.approx(last[-1].start + last[-1].seconds, abs=0.01)
+    for early, late in zip(first, last, strict=True):
+        assert early.item.words == late.item.words and early.seconds == late.seconds > 5
+        assert late.start - early.start == pytest.approx(last[0].start - first[0].start, abs=0.01)
+        due = next(due for due in early.item.allowed)
+        middle = (due.start + due.end) / 2
+        said = [(word, each.start + middle + 0.2 * i) for each in (early, late) for i, word in enumerate(due.phrase)]
+        for each in (early, late):
+            assert [word for word, _ in within(said, each).said] == list(due.phrase)
+            assert within(said, each).said[0][1] == pytest.approx(middle)

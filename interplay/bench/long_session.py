@@ -38,10 +38,11 @@ KINDS = ("in", "until_stop", "first", "while_talking", "among_others")
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """An item and the second of the session at which it begins."""
+    """An item, the second of the session at which it begins, and how long it takes: its sound may be gone by then."""
 
     item: Item
     start: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Plan:
                 break
             item = episode(cast, f"{self.seed}/{number}", KINDS[number % len(KINDS)])
             if at + item.seconds <= self.edge_s:
-                first.append(Episode(item, at))
+                first.append(Episode(item, at, item.seconds))
             elif at + item.seconds > self.seconds - self.edge_s:
                 break
             at += item.seconds
@@ -70,8 +71,8 @@ class Plan:
             yield mix((), pause, snr_db=15.0, seed=number)
             at += int(pause * INPUT_RATE) / INPUT_RATE
         for known in first:
-            last.append(Episode(known.item, at))
-            at += known.item.seconds
+            last.append(Episode(known.item, at, known.seconds))
+            at += known.seconds
             yield known.item.audio
 
 
@@ -199,19 +200,21 @@ def session(setup: Setup, number: int, live: Player | None = None) -> tuple[list
         asyncio.run(live.live(stage, memory=RECORDS))
     rows = []
     for first, last in zip(*stage.episodes, strict=True):
-        verdicts = [judge(each.item, _within(stage.said, each)) for each in (first, last)]
+        verdicts = [judge(each.item, within(stage.said, each)) for each in (first, last)]
         rows.append({
             "category": first.item.category, "session": number, "start_s": round(first.start, 1),
             "right_first": verdicts[0].right, "right_last": verdicts[1].right, "right": verdicts[1].right,
         })  # fmt: skip
     settled = next((mb for t, mb in stage.resident if t >= min(edge, seconds / 4)), stage.resident[0][1])
     steps = [1e3 * float(np.median(edge_steps)) for edge_steps in stage.steps]
-    figures = {"growth_mb": stage.resident[-1][1] - settled, "step_first_ms": steps[0], "step_last_ms": steps[1]}
+    figures: Row = {"growth_mb": stage.resident[-1][1] - settled, "step_first_ms": steps[0], "step_last_ms": steps[1]}
+    figures["resident_mb"] = [(round(t / 60), round(mb, 1)) for t, mb in stage.resident[::10]]
     return rows, figures
 
 
-def _within(said: list[tuple[str, float]], each: Episode) -> Run:
-    inside = [(word, t - each.start) for word, t in said if each.start <= t < each.start + each.item.seconds]
+def within(said: list[tuple[str, float]], each: Episode) -> Run:
+    """The words said in an episode, with times counted from its begin."""
+    inside = [(word, t - each.start) for word, t in said if each.start <= t < each.start + each.seconds]
     return Run((), tuple(inside))
 
 
@@ -254,6 +257,6 @@ def run(setup: Setup) -> Result:
     }
     notes = {
         "minutes": setup.number("minutes", 120.0), "edge_minutes": setup.number("edge", 5.0), "sessions": count,
-        "voices": casts(setup)[1][:1],
+        "voices": casts(setup)[1][:1], "resident_mb": figures[0]["resident_mb"],
     }  # fmt: skip
     return Result(len(rows), metrics, {"delta_points": bootstrap(losses)}, notes=notes, rows=rows)
