@@ -251,9 +251,9 @@ def test_the_first_minutes_come_again_at_the_end_of_a_long_session():
         edges = found
     first, last = edges
     assert len(first) == len(last) > 0 and last[0].start == pytest.approx(60.0, abs=0.01)
-    assert sound / 16_000 == pytest.approx(last[-1].start + last[-1].seconds, abs=0.01)
+    assert sound / 16_000 == pytest.approx(last[-1].start + last[-1].item.seconds, abs=0.01)
     for early, late in zip(first, last, strict=True):
-        assert early.item.words == late.item.words and early.seconds == late.seconds > 5
+        assert early.item.words == late.item.words and early.item.seconds == late.item.seconds > 5
         assert late.start - early.start == pytest.approx(last[0].start - first[0].start, abs=0.01)
         due = next(due for due in early.item.allowed)
         middle = (due.start + due.end) / 2

@@ -186,10 +186,19 @@ def _same_after(run: Run, calm: Run) -> bool:
     """Did the agent go on as in `calm`, the same session in which no sound came? Four fifths of the words the same, in
     order, and no hole. What it had understood, and so what it says, may be wrong: that is for `kept` to judge."""
     assert run.reacted_s is not None
-    rest, times = ([each for each in r.said if each[1] > run.reacted_s] for r in (calm, run))
-    same = _common([word for word, _ in rest], [word for word, _ in times])
-    holes = [b - a for a, b in pairwise([run.reacted_s, *(t for _, t in times)])]
-    return same >= 0.8 * max(len(rest), len(times)) and max(holes, default=0.0) <= HOLD_S
+    after, rest = _after(run, run.reacted_s), [word for word, _ in _after(calm, run.reacted_s)]
+    same = _common(rest, [word for word, _ in after])
+    return same >= 0.8 * max(len(rest), len(after)) and _steady(after, run.reacted_s)
+
+
+def _after(run: Run, since: float) -> list[tuple[str, float]]:
+    return [(word, t) for word, t in run.said if t > since]
+
+
+def _steady(after: list[tuple[str, float]], since: float) -> bool:
+    """Is there no hole between `since` and the last of these words?"""
+    holes = [b - a for a, b in pairwise([since, *(t for _, t in after)])]
+    return max(holes, default=0.0) <= HOLD_S
 
 
 def kept(item: Item, run: Run) -> bool:
@@ -197,15 +206,13 @@ def kept(item: Item, run: Run) -> bool:
     assert run.reacted_s is not None
     phrase = item.facts["phrase"]
     before = sum(item.facts["from"] < t <= run.reacted_s for _, t in run.said)
-    after = [(word, t) for word, t in run.said if t > run.reacted_s]
+    after = _after(run, run.reacted_s)
     rest = phrase[before:]
     found = _common(rest, [word for word, _ in after])
-    times = [run.reacted_s, *(t for _, t in after)]
-    holes = [b - a for a, b in pairwise(times)]
     return (
         found >= 0.8 * len(rest)
         and all(word in phrase for word, _ in after)
-        and max(holes, default=0.0) <= HOLD_S
+        and _steady(after, run.reacted_s)
     )  # fmt: skip
 
 

@@ -38,11 +38,10 @@ KINDS = ("in", "until_stop", "first", "while_talking", "among_others")
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """An item, the second of the session at which it begins, and how long it takes: its sound may be gone by then."""
+    """An item and the second of the session at which it begins."""
 
     item: Item
     start: float
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Plan:
                 break
             item = episode(cast, f"{self.seed}/{number}", KINDS[number % len(KINDS)])
             if at + item.seconds <= self.edge_s:
-                first.append(Episode(item, at, item.seconds))
+                first.append(Episode(item, at))
             elif at + item.seconds > self.seconds - self.edge_s:
                 break
             at += item.seconds
@@ -71,13 +70,13 @@ class Plan:
             yield mix((), pause, snr_db=15.0, seed=number)
             at += int(pause * INPUT_RATE) / INPUT_RATE
         for known in first:
-            last.append(Episode(known.item, at, known.seconds))
-            at += known.seconds
+            last.append(Episode(known.item, at))
+            at += known.item.seconds
             yield known.item.audio
 
 
 def _people(pipe: Connection, setup: Setup, plan: Plan) -> None:
-    """Process: send the sound piece by piece, then the episodes of both edges, without theirs; or what went wrong."""
+    """Process: send the sound piece by piece, then the episodes of both edges; or what went wrong."""
     edges: tuple[list[Episode], list[Episode]] = ([], [])
     try:
         for sound in plan.sound(casts(setup)[0][0], *edges):
@@ -88,8 +87,7 @@ def _people(pipe: Connection, setup: Setup, plan: Plan) -> None:
     except InterplayError as error:
         pipe.send(error)
         return
-    silent = np.zeros(0, np.float32)
-    pipe.send(tuple([replace(e, item=replace(e.item, audio=silent)) for e in edge] for edge in edges))
+    pipe.send(edges)  # all at once, after the last measurement of memory
 
 
 @contextmanager
@@ -214,7 +212,7 @@ def session(setup: Setup, number: int, live: Player | None = None) -> tuple[list
 
 def within(said: list[tuple[str, float]], each: Episode) -> Run:
     """The words said in an episode, with times counted from its begin."""
-    inside = [(word, t - each.start) for word, t in said if each.start <= t < each.start + each.seconds]
+    inside = [(word, t - each.start) for word, t in said if each.start <= t < each.start + each.item.seconds]
     return Run((), tuple(inside))
 
 
