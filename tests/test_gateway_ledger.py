@@ -249,6 +249,15 @@ async def test_the_ledger_against_the_truth_over_ten_thousand_calls(tmp_path: Pa
     check_truth(found)
 
 
+def test_a_record_that_a_kill_cut_off_costs_no_other_one(tmp_path: Path) -> None:
+    log = tmp_path / "delivered.jsonl"
+    log.write_text('["a", 1, {"output_tokens": 2}]\n["a", 1, {"output_to')
+    file = truth._reopened(log)
+    os.write(file, b'["a", 1, {"output_tokens": 5}]\n')
+    os.close(file)
+    assert truth._served(log) == {"a": (1, Usage(output_tokens=7))}
+
+
 async def test_the_whole_gateway_against_the_truth(tmp_path: Path) -> None:
     check_served(await truth_served.measure(60, seed=1, every=150, folder=tmp_path))
 

@@ -82,7 +82,7 @@ async def worker(port: int, ledger: str, delivered: str, seed: int) -> None:
     """What a gateway does around each call, as fast as it can, until it is killed or told to end (end of stdin)."""
     rng = random.Random(seed)
     book = await Book.open(ledger)
-    callers = os.open(delivered, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # what reaches them outlives us, too
+    callers = _reopened(Path(delivered))  # what reaches them outlives us, too
     stop = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, stop.set)
 
@@ -118,6 +118,15 @@ async def worker(port: int, ledger: str, delivered: str, seed: int) -> None:
         for _ in range(PARALLEL):
             group.create_task(one_by_one())
     await book.close()
+
+
+def _reopened(path: Path) -> int:
+    """A descriptor to append records to `path`; what a killed writer left of one stands on a line of its own."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        os.write(file, b"\n")
+    return file
 
 
 async def measure(calls: int, seed: int = 0, *, every: int = 500, folder: Path | None = None) -> dict[str, Any]:
@@ -254,9 +263,13 @@ def _bytes(path: Path) -> int:
 
 
 def _served(path: Path) -> dict[str, tuple[int, Usage]]:
+    """Model and units of each call in a log. A record that a kill cut off was not delivered."""
     calls: dict[str, tuple[int, Usage]] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
-        call, model, usage = json.loads(line)
+        try:
+            call, model, usage = json.loads(line)
+        except ValueError:
+            continue
         calls[call] = (model, calls.get(call, (model, Usage()))[1] + Usage(**usage))
     return calls
 
