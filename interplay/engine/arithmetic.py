@@ -1,8 +1,10 @@
 """The model's products in an order that does not depend on who else is in the batch.
 
-Matrix products of a CPU library may round differently for one row than for many. Measured for fp32 on this kind of
-machine (the engine measures it again when it starts, see `selftest.py`): from four rows on, a row's result no longer
-depends on how many others there are. So nothing here runs on fewer than `ROWS` rows, no activation whose vector tail
+Matrix products of a CPU library may round differently for one row than for many. Measured for fp32 on processors of
+AMD (Zen 3) and Intel (Sapphire Rapids); the engine measures it again when it starts, see `selftest.py`: from four rows
+on, a row's result no longer depends on how many others there are, on Intel only where the weights lie by columns
+(`across`) and, with thousands of them to a sum, below two hundred rows. So every product here has weights by columns,
+none runs on fewer than `ROWS` rows, pictures go through their stem `FRAMES` at a time, no activation whose vector tail
 is approximated differently is used (sigmoid is written with exp), and an output of one column is never asked for.
 Sessions, chunks and whole training scenes all go through these functions; that is why they agree to the last bit.
 """
@@ -15,12 +17,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import functional_call
 
 from interplay.model.blocks import Block
 from interplay.model.experts import Experts
 from interplay.model.transformer import InteractionModel
 
 ROWS = 4  # fewest rows of a product
+FRAMES = 32  # most pictures at a time
 GATE = 32  # columns that the copy gate's product is padded to
 
 
@@ -139,7 +143,7 @@ def mixture_whole(experts: Experts, x: Tensor) -> Tensor:
 
 def _route(experts: Experts, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (rows, active), which sum to 1, and experts int64 (rows, active)."""
-    scores = logistic(F.linear(rows4(rows), experts.router.weight))[: len(rows)]
+    scores = logistic(F.linear(rows4(rows), across(experts.router.weight)))[: len(rows)]
     chosen = (scores + experts.bias).topk(experts.active, -1).indices
     weights = scores.gather(-1, chosen)
     return weights / weights.sum(-1, keepdim=True), chosen
@@ -168,12 +172,17 @@ class Weights:
         self.wide, self.narrow = across(audio.wide.weight), across(audio.narrow.weight)
         self.up, self.down = across(recall.up.weight), across(recall.down.weight)
         self.feeds = [across(feed.weight) for feed in (model.feed_heard, model.feed_said, model.feed_event)]
+        self.decision = across(model.decision.weight)
+        if model.eyes is not None:
+            self.merge = across(model.eyes.merge.weight)
+            self.stem = {name: across(p) if p.dim() == 2 else p for name, p in model.eyes.stem.named_parameters()}
+        self.hands = None if model.feed_clock is None else across(model.feed_clock.weight)
         # Words out: the projection and the table are one matrix, so a row costs one product.
         self.heard = across(model.words @ model.heard.weight)
         self.said = across(model.words @ model.said.weight)
         copy, pad = model.copy, GATE - 1
         scale = copy.query.weight.shape[0] ** -0.5
-        self.point = torch.cat([copy.query.weight * scale, F.pad(copy.gate.weight, (0, 0, 0, pad))])
+        self.point = across(torch.cat([copy.query.weight * scale, F.pad(copy.gate.weight, (0, 0, 0, pad))]))
         self.point_bias = torch.cat([copy.query.bias * scale, F.pad(copy.gate.bias, (0, pad))])
         # What a micro-turn leaves for later ones to look back at: its copy key and its recall value.
         self.leave = across(torch.cat([copy.key.weight, model.recall.value.weight]))
@@ -196,16 +205,26 @@ class Weights:
         angles = steps[..., None] * self.inverse
         return angles.cos().float(), angles.sin().float()
 
+    def clock(self, turns: Tensor, x: Tensor) -> Tensor:
+        """`x` (rows, width) with what the clock adds in micro-turns `turns` (rows,); see `blocks.clock`."""
+        if self.hands is None:
+            return x
+        angles = (turns.double() * self.config.positions)[:, None] * self.inverse
+        hands = torch.cat([angles.cos(), angles.sin()], -1).float()
+        return x + F.linear(rows4(hands), self.hands)[: len(x)]
+
     def look_up(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.model.words) * (self.config.width**0.5 * (ids > 0)).unsqueeze(-1)
 
-    def feedback(self, heard: Tensor, said: Tensor, event: Tensor, marks: Tensor, proactivity: Tensor) -> Tensor:
-        """What words, marks and manners add to the first position of sound. Leading axis (rows,).
+    def feedback(
+        self, heard: Tensor, said: Tensor, event: Tensor, marks: Tensor, proactivity: Tensor, turns: Tensor
+    ) -> Tensor:
+        """What words, marks, manners and the clock add to the first position of sound. Leading axis (rows,).
 
         A kind of word that nobody has is left out: it would add zero.
         """
         model = self.model
-        x = (proactivity - 0.5).unsqueeze(-1) * model.manner
+        x = self.clock(turns, (proactivity - 0.5).unsqueeze(-1) * model.manner)
         for ids, feed in zip((heard, said, event), self.feeds, strict=True):
             if ids.any():
                 x = x + F.linear(rows4(self.look_up(ids)), feed)[: len(x)]
@@ -226,8 +245,10 @@ class Weights:
         """uint8 (rows, 80, 80, 3) twice -> float (rows, glances, width)."""
         eyes = self.model.eyes
         assert eyes is not None, "this model has no eyes"
-        patches = eyes.stem(frames, previous).unflatten(-2, (eyes.glances, -1)).flatten(-2)
-        merged = F.linear(rows4(patches.flatten(0, 1)), eyes.merge.weight, eyes.merge.bias)
+        pairs = zip(frames.split(FRAMES), previous.split(FRAMES), strict=True)
+        stemmed = [functional_call(eyes.stem, self.stem, pair) for pair in pairs]
+        patches = torch.cat(stemmed).unflatten(-2, (eyes.glances, -1)).flatten(-2)
+        merged = F.linear(rows4(patches.flatten(0, 1)), self.merge, eyes.merge.bias)
         return merged[: patches.shape[0] * eyes.glances].view(*patches.shape[:2], -1) + eyes.place
 
     def project(self, layer: Layer, x: Tensor, rows: int) -> tuple[Tensor, Tensor]:

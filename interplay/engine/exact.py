@@ -135,7 +135,7 @@ def lap(
     assert place + turns <= shape.ring, "a chunk lies within one lap"
     p = shape.per_turn
     index = torch.arange(turns, device=inputs.bins.device)
-    x = _embed(weights, shape, inputs)
+    x = _embed(weights, shape, inputs, start)
     cos, sin = (t.flatten(0, 1) for t in weights.rotary(start + index, shape.glances))
     after = dict(state)
     stamps = torch.where(ran, start + index, torch.full_like(index, -1))
@@ -166,11 +166,12 @@ def _write(old: Tensor, new: Tensor, at: int, axis: int) -> Tensor:
     return torch.cat([old.narrow(axis, 0, at), new, old.narrow(axis, end, old.shape[axis] - end)], axis)
 
 
-def _embed(weights: Weights, shape: Shape, inputs: Inputs) -> Tensor:
+def _embed(weights: Weights, shape: Shape, inputs: Inputs, start: int) -> Tensor:
     batch, turns = inputs.bins.shape[:2]
     assert inputs.event is not None and inputs.marks is not None and inputs.proactivity is not None
     fed = (inputs.heard, inputs.said, inputs.event, inputs.marks, inputs.proactivity[:, None].expand(batch, turns))
-    more = weights.feedback(*(part.flatten(0, 1) for part in fed))
+    index = (start + torch.arange(turns, device=inputs.bins.device)).expand(batch, turns)
+    more = weights.feedback(*(part.flatten(0, 1) for part in (*fed, index)))
     x = weights.sound(inputs.bins.flatten(0, 1))
     x = torch.cat([x[:, :1] + more[:, None], x[:, 1:]], 1)
     if shape.glances:
@@ -250,5 +251,5 @@ def _read(
     usable = torch.cat([used.new_ones(batch, turns, PREFIX_WORDS), used], 2) & (words > 1)
     flat = (scores.flatten(0, 1), usable.flatten(0, 1), gate, weights.wording(now), words.flatten(0, 1), weights.pile)
     said = mix(*flat).view(batch, turns, -1)
-    decision = F.linear(now, model.decision.weight, model.decision.bias).view(batch, turns, -1)
+    decision = F.linear(now, weights.decision, model.decision.bias).view(batch, turns, -1)
     return Outputs(decision, F.linear(rows, weights.heard).view(batch, turns, -1), said)

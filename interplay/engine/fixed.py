@@ -150,7 +150,7 @@ def _embed(weights: Weights, arena: Arena, given: Given, turn: Tensor, place: Te
     at = before.clamp(min=0) % shape.ring
     heard, said = (state[name][arena.slots, at] * (before >= 0) for name in ("heard", "said"))
     said = given.voiced.where(given.voiced >= 0, said)
-    more = _feedback(weights, heard, said, given.event, given.marks, state["proactivity"])
+    more = _feedback(weights, heard, said, given.event, given.marks, state["proactivity"], turn)
     enough = max(len(more), -(-ROWS // weights.config.positions))
     x = weights.sound(fill(given.bins, enough))
     x[:, 0] += fill(more, enough)
@@ -162,11 +162,11 @@ def _embed(weights: Weights, arena: Arena, given: Given, turn: Tensor, place: Te
 
 
 def _feedback(
-    weights: Weights, heard: Tensor, said: Tensor, event: Tensor, marks: Tensor, proactivity: Tensor
+    weights: Weights, heard: Tensor, said: Tensor, event: Tensor, marks: Tensor, proactivity: Tensor, turns: Tensor
 ) -> Tensor:
     """As `Weights.feedback`; a row without a word or mark keeps its bits, to the sign of a zero."""
     model = weights.model
-    x = (proactivity - 0.5).unsqueeze(-1) * model.manner
+    x = weights.clock(turns, (proactivity - 0.5).unsqueeze(-1) * model.manner)
     for ids, feed in zip((heard, said, event), weights.feeds, strict=True):
         more = F.linear(rows4(weights.look_up(ids)), feed)[: len(x)]
         x = torch.where((ids > 0)[:, None], x + more, x)
@@ -208,7 +208,7 @@ def _read(
     # Who recalls nothing gets the zero that `step.py` leaves there, not a sum of zeroes, which may have a sign.
     found[:rows] = torch.where(same.any(-1, keepdim=True), found[:rows], torch.zeros_like(found[:rows]))
     now = weights.recall(last, found)
-    decision = F.linear(now, model.decision.weight, model.decision.bias)[:rows]
+    decision = F.linear(now, weights.decision, model.decision.bias)[:rows]
     heard = F.linear(last, weights.heard)[:rows]
     usable = torch.cat([used.new_ones(rows, PREFIX_WORDS), used], 1) & (words > 1)
     speaking = rows4(now[:rows])

@@ -108,7 +108,7 @@ def _embed(weights: Weights, arena: Arena, inputs: StepInputs, place: Tensor) ->
     """Positions of the micro-turn, (at least `rows`, positions, width): filled up so that no product has few rows."""
     state, rows = arena.state, len(inputs.slots)
     proactivity = state["proactivity"][inputs.slots]
-    more = weights.feedback(inputs.heard, inputs.said, inputs.event, inputs.marks, proactivity)
+    more = weights.feedback(inputs.heard, inputs.said, inputs.event, inputs.marks, proactivity, inputs.turns)
     enough = max(rows, -(-ROWS // weights.config.positions))
     x = weights.sound(fill(inputs.bins, enough))
     x[:, 0] += fill(more, enough)
@@ -258,7 +258,7 @@ def _read(
         same[:, PREFIX_WORDS:] &= used & (plan.stamp != before[:, None])
         found = recollect(state, slots, same, place, found)
     now = weights.recall(last, found)
-    decision = F.linear(now, model.decision.weight, model.decision.bias)[:rows]
+    decision = F.linear(now, weights.decision, model.decision.bias)[:rows]
 
     def say(which: Sequence[int]) -> Tensor:
         usable = (torch.cat([used.new_ones(rows, PREFIX_WORDS), used], 1) & (words > 1))[which]

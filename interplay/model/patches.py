@@ -40,7 +40,7 @@ class PatchStem(nn.Module):
         now, before = (_gather(x.flatten(0, -4), _STAGES[0]).to(self.place.dtype) for x in (frames, previous))
         first: nn.Linear = self.linear[0]  # type: ignore[assignment]
         half = first.in_features // 2
-        weight = torch.cat([first.weight[:, :half] / 128, first.weight[:, half:] / 64], 1)
+        weight = torch.cat([first.weight[:, :half] / 128, first.weight[:, half:] / 64], 1).t().contiguous().t()
         bias = first.bias - first.weight[:, :half].sum(1)  # black is -1, white is 1
         x = self.norm[0](F.linear(torch.cat([now, now - before], -1), weight, bias))
         for i, stage in enumerate(_STAGES[1:], 1):
