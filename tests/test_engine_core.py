@@ -19,7 +19,7 @@ from interplay.engine.state import ROLLBACK, row_bytes  # noqa: E402
 from interplay.model.config import ModelConfig  # noqa: E402
 from interplay.model.transformer import Inputs, InteractionModel  # noqa: E402
 
-SMALL = ModelConfig(width=64, layers=2, heads=2, feedforward=96, frame_width=16, window=12)
+SMALL = ModelConfig(width=64, layers=2, heads=2, feedforward=96, frame_width=16, window=12, clock=True)
 WORDS = 50
 RING = SMALL.window + ROLLBACK
 

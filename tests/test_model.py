@@ -19,7 +19,7 @@ from interplay.model.stepping import Stepper, StepState  # noqa: E402
 from interplay.model.transformer import Inputs, InteractionModel  # noqa: E402
 from interplay.model.vocabulary import NONE, PIECES, UNKNOWN, Joiner, Vocabulary  # noqa: E402
 
-SMALL = ModelConfig(width=64, layers=2, heads=2, feedforward=96, frame_width=16, window=12)
+SMALL = ModelConfig(width=64, layers=2, heads=2, feedforward=96, frame_width=16, window=12, clock=True)
 WORDS = 50
 
 
@@ -89,6 +89,18 @@ def test_stepping_equals_training_beyond_the_window(make, experts):
             torch.testing.assert_close(getattr(out, name), getattr(whole, name)[:, turn], rtol=1e-4, atol=1e-4)
 
 
+def test_the_clock_in_hour_two_is_the_same_in_training_and_serving(model):
+    inputs = replace(conversation(1, 20), start=36_000)
+    with torch.no_grad():
+        whole = model(inputs)
+    stepper, state = Stepper(model), StepState.empty(SMALL)
+    state.turn, state.last = 36_000, 35_999
+    for turn in range(20):
+        state.heard, state.said = inputs.heard[:, turn], inputs.said[:, turn]
+        out = stepper.step(state, inputs.bins[:, turn])
+        torch.testing.assert_close(out.decision, whole.decision[:, turn], rtol=1e-4, atol=1e-4)
+
+
 def test_everything_that_comes_in_matters(model):
     """Each input changes what comes out, and only from its micro-turn on."""
     base = rich(3, 12)
@@ -101,7 +113,8 @@ def test_everything_that_comes_in_matters(model):
             after = model(changed)
             assert torch.equal(after.heard[:, :6], before.heard[:, :6]), name
             assert not torch.allclose(after.heard[2, 6:], before.heard[2, 6:]), name
-        for name, value in (("proactivity", torch.tensor([0.0, 0.5, 0.2])), ("prefix", base.prefix.flip(0))):
+        others = {"proactivity": torch.tensor([0.0, 0.5, 0.2]), "prefix": base.prefix.flip(0), "start": 100}
+        for name, value in others.items():
             after = model(replace(base, **{name: value}))
             assert not torch.allclose(after.decision[2], before.decision[2]), name
 
@@ -118,11 +131,12 @@ def test_words_that_are_asked_for_are_those_of_all(model, make):
         assert model(inputs, torch.zeros_like(say)).said.shape == (0, WORDS)
 
 
-def test_the_prefix_reads_the_same_in_hour_two(model):
-    """Outputs of a session that begins at micro-turn 36,000 are those of one that begins at 0."""
-    inputs = rich(2, 8)
+def test_the_prefix_reads_the_same_in_hour_two():
+    """Outputs of a session that begins at micro-turn 36,000 are those of one that begins at 0, but for the clock."""
+    config = replace(SMALL, clock=False)
+    model, inputs = build(config), rich(2, 8)
     early = step_through(model, inputs)
-    stepper, state = Stepper(model), StepState.empty(SMALL, 2)
+    stepper, state = Stepper(model), StepState.empty(config, 2)
     stepper.read_prefix(state, inputs.prefix)
     state.proactivity, state.turn, state.last = inputs.proactivity, 36_000, 35_000
     for turn in range(8):

@@ -18,15 +18,16 @@ import soundfile
 import torch
 
 from interplay.core.types import BadInput
-from interplay.model import checkpoint
+from interplay.model import blocks, checkpoint
+from interplay.model.blocks import window_mask
 from interplay.model.config import DECISIONS, ModelConfig
 from interplay.model.dmel import CHANNELS, FRAMES, mel_power
-from interplay.model.transformer import InteractionModel
+from interplay.model.transformer import BagOfEmbeddings, InteractionModel
 from interplay.model.vocabulary import PIECES, Vocabulary
-from interplay.training import espeak, evaluate, language, loop, scenes
+from interplay.training import espeak, evaluate, language, loop, optimizer, precision, scenes
 from interplay.training.clips import Bank, Clip, cut, synthesise, warp
-from interplay.training.dataset import SceneStream, collate
-from interplay.training.language import CONTENT
+from interplay.training.dataset import SceneStream, _start, collate
+from interplay.training.language import CONTENT, Request
 from interplay.training.loop import Run, train
 from interplay.training.recipe import DataSettings, Recipe, TrainSettings, load_recipe
 from interplay.training.scenes import Composer, Mix, Scene
@@ -132,6 +133,68 @@ def test_a_batch_has_the_same_words_whoever_makes_it():
     seen = a.inputs()
     assert torch.equal(seen.heard[:, 1:], a.heard[:, :-1]) and not seen.heard[:, 0].any()
     assert torch.equal(seen.said[:, 1:], a.said[:, :-1]) and torch.equal(seen.transcript, a.heard)
+
+
+def test_every_scene_is_in_several_batches_and_sounds_different_in_each():
+    """24 batches later the same people say the same; whoever starts in the middle gets the same batches."""
+    mix = Mix.only("every", "chatter", echo=0.5, missing=0.3)
+    made = {"seed": 5, "start": 0, "lengths": [(40, 2, 1.0)], "mix": mix, "takes": 2}
+    stream = SceneStream(language_vocabulary(), [], **made)
+    first, other, second = (stream.batch(step, None) for step in (3, 4, 3 + SceneStream.APART))
+    assert torch.equal(first.said, second.said) and not torch.equal(first.said, other.said)
+    assert (first.bins != second.bins).float().mean() > 0.3 and first.start != second.start
+    resumed = SceneStream(language_vocabulary(), [], **made).batch(3 + SceneStream.APART, None)
+    assert words_of(resumed) == words_of(second) and resumed.start == second.start
+    assert not stream._performed.keys() & {3}  # nothing is kept beyond its last take
+
+
+def test_where_a_minute_is_waited_for_the_session_has_run_whole_minutes():
+    minute = Request("minute", ("apple",))
+    power = np.zeros((20 * FRAMES, CHANNELS), np.float32)
+    waiting, other = (Scene(power, [], [], requests) for requests in ([(1.0, minute)], []))
+    starts = [_start([other, waiting], random.Random(seed)) for seed in range(20)]
+    assert not any(start % 300 for start in starts) and len(set(starts)) > 10
+    assert any(_start([other], random.Random(seed)) % 300 for seed in range(20))
+
+
+def test_the_bag_of_embeddings_is_the_same_in_training_as_in_serving():
+    torch.manual_seed(0)
+    bag = BagOfEmbeddings(ModelConfig(width=32, heads=2, frame_width=16))
+    bins = torch.randint(0, 16, (3, 50, FRAMES, CHANNELS), dtype=torch.uint8)  # more frames than fit at once
+    trained = bag(bins)
+    trained.square().sum().backward()
+    gradient, bag.table.grad = bag.table.grad, None
+    hot = torch.nn.functional.one_hot(bins.long(), 16).float().flatten(-2)
+    plain = (hot @ bag.table).reshape(3, -1, 5 * 16)
+    plain = bag.narrow(torch.nn.functional.gelu(bag.wide(plain)))
+    plain.square().sum().backward()
+    torch.testing.assert_close(trained, plain)
+    torch.testing.assert_close(gradient, bag.table.grad, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        bag.requires_grad_(False)
+        torch.testing.assert_close(bag(bins), trained)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_bf16_on_a_cpu_is_attention(masked):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 30, 16).to(torch.bfloat16)
+    mask = window_mask(15, 2, 5) if masked else None
+    plain = torch.nn.functional.scaled_dot_product_attention(
+        q.float(), k.float(), v.float(), attn_mask=mask, is_causal=mask is None
+    )
+    torch.testing.assert_close(blocks._attention(q, k, v, mask).float(), plain, rtol=0.05, atol=0.03)
+
+
+def test_whether_bf16_pays_is_measured_and_muon_obeys():
+    assert precision.pays("cpu") in (True, False) and precision.pays("cuda:0")
+    matrix = torch.nn.Parameter(torch.zeros(24, 16))
+    (step,) = (optimizer.Muon([matrix], lr=0.1, dtype=torch.bfloat16),)
+    matrix.grad = torch.randn(24, 16)
+    step.step()
+    assert matrix.dtype == torch.float32
+    singular = torch.linalg.svdvals(matrix / (0.1 * 0.2 * 24**0.5))
+    assert 0.5 < singular.min() and singular.max() < 1.4
 
 
 def rich_scene(**more) -> Scene:
@@ -288,7 +351,7 @@ def test_training_learns_resumes_and_writes_one_usable_file(tmp_path, monkeypatc
     """A few steps of a tiny model: loss falls, a resumed run continues where it was, the checkpoint listens."""
     monkeypatch.setattr("interplay.training.loop._tests", lambda *_: {})
     settings = TrainSettings(steps=12, lr=0.004, warmup=2, evaluate_every=6, lengths=((40, 3, 1.0),))
-    model = ModelConfig(width=64, layers=2, heads=2, feedforward=96, frame_width=16, window=40)
+    model = ModelConfig(width=64, layers=2, heads=2, feedforward=96, frame_width=16, window=40, clock=True)
     recipe = Recipe("tiny", 1, model, settings, DataSettings())
     losses = []
     short = Recipe("tiny", 1, model, TrainSettings(**{**as_dict(settings), "steps": 6}), DataSettings())

@@ -30,6 +30,13 @@ def rotary(turns: Tensor, config: ModelConfig, glances: int = 0) -> tuple[Tensor
     return _angles((turns.double()[:, None] * config.positions + within).flatten(), config)
 
 
+def clock(turns: Tensor, config: ModelConfig) -> Tensor:
+    """The time of micro-turns `turns` (int64) as an input, float32 (turns, head width): the hands of a clock, whose
+    periods are those of `rotary`, from half a second to hours. Attention sees how far away something is only by how
+    well it fits; what it brings along from there can carry the hands of then, to be compared with those of now."""
+    return torch.cat(_angles(turns * config.positions, config), -1)
+
+
 def prefix_rotary(config: ModelConfig) -> tuple[Tensor, Tensor]:
     """cos, sin (48, head width / 2) of the prefix: its words keep their order and stand at the same distance from every
     micro-turn, whose queries see them unrotated. So hour two reads its instructions as minute one did."""
@@ -72,15 +79,21 @@ class Block(nn.Module):
         self.down = nn.Linear(config.feedforward, width, bias=False)
         self.experts = Experts(config) if config.experts else None
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys (normalised, not rotated), values: (batch, heads, positions, head width)."""
+    def look(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries, the same rotated, rotated keys (all normalised), values: (batch, heads, positions, head width)."""
         batch, positions, width = x.shape
         h = self.norm_attention(x)
 
         def split(t: Tensor) -> Tensor:
             return t.view(batch, positions, self.heads, width // self.heads).transpose(1, 2)
 
-        return self.norm_query(split(self.query(h))), self.norm_key(split(self.key(h))), split(self.value(h))
+        q, k, v = self.norm_query(split(self.query(h))), self.norm_key(split(self.key(h))), split(self.value(h))
+        found = (q, rotate(q, cos, sin), rotate(k, cos, sin), v)
+        kind = x.device.type
+        if kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind):  # what attention would do itself, here fused with the rest
+            q, turned, keys, v = (t.to(torch.get_autocast_dtype(kind)) for t in found)
+            return q, turned, keys, v
+        return found
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Add what attention found (batch, heads, positions, head width) and the feed-forward to `x`."""
@@ -97,12 +110,11 @@ class Block(nn.Module):
 
         Returns the positions, and their rotated keys and values.
         """
-        q, k, v = self.project(x)
-        turned, keys = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, turned, keys, v = self.look(x, cos, sin)
         rows = None if pinned is None else pinned.rows
         if pinned is not None and rows is None:
             return self.finish(x, _attend(q, turned, keys, v, mask, pinned)), keys, v
-        attended = F.scaled_dot_product_attention(turned, keys, v, attn_mask=mask, is_causal=mask is None)
+        attended = _attention(turned, keys, v, mask)
         if pinned is not None and rows is not None:
             some = _attend(q[rows], turned[rows], keys[rows], v[rows], mask, pinned)
             attended = attended.index_copy(0, rows, some)
@@ -121,7 +133,29 @@ def _attend(q: Tensor, turned: Tensor, keys: Tensor, values: Tensor, mask: Tenso
     before = torch.cat([torch.zeros_like(pinned.keys), pinned.keys], -1)
     now = torch.cat([keys, torch.zeros_like(keys)], -1)
     key, value = torch.cat([before, now], 2), torch.cat([pinned.values, values], 2)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=q.shape[-1] ** -0.5)
+    return _attention(query, key, value, mask, scale=q.shape[-1] ** -0.5)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
+    """Scaled dot-product attention; mask: bool, broadcastable to (batch, heads, positions, keys), None for causal.
+
+    In bf16 on a CPU as plain products: PyTorch's fused kernel does not use the bf16 units on its way back, and takes
+    twice as long.
+    """
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
+    batch, heads, positions, width = q.shape
+    if mask is None:
+        mask = torch.ones(positions, k.shape[2], dtype=torch.bool).tril()
+    barred = torch.zeros(mask.shape, dtype=q.dtype).masked_fill(~mask, -1e4)
+    if barred.dim() == 4:
+        barred = barred.expand(batch, heads, -1, -1).flatten(0, 1)
+    with torch.autocast("cpu", enabled=False):
+        scores = torch.baddbmm(
+            barred.expand(batch * heads, -1, -1), q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2),
+            alpha=width**-0.5 if scale is None else scale,
+        )  # fmt: skip
+        return torch.bmm(scores.softmax(-1), v.flatten(0, 1)).view(batch, heads, positions, -1)
 
 
 def window_mask(turns: int, per_turn: int, window: int) -> Tensor:

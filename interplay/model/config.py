@@ -34,7 +34,8 @@ class ModelConfig:
     experts: int = 0
     active: int = 2
     expert_width: int = 0
+    clock: bool = False  # whether the time of the session is an input of every micro-turn
     glances: int = 0  # positions that a video frame adds to the micro-turns of a session with video; 0: no eyes
 
-    def to_dict(self) -> dict[str, float | int]:
+    def to_dict(self) -> dict[str, float | int | bool]:
         return asdict(self)

@@ -209,7 +209,8 @@ class Stepper:
         rows = F.embedding_bag((bins.long() + self._levels).flatten(0, 1), model.audio.table, mode="sum")
         merged = rows.view(bins.shape[0], self.config.positions, -1)
         x = model.audio.narrow(F.gelu(model.audio.wide(merged)))
-        more = model.feedback(state.heard, state.said, state.event, state.marks, state.proactivity)
+        now = torch.tensor([state.turn])
+        more = model.feedback(state.heard, state.said, state.event, state.marks, state.proactivity, now)
         parts = [x[:, :1] + more[:, None], x[:, 1:]]
         if state.frame is not None:
             assert model.eyes is not None, "this model has no eyes"

@@ -9,13 +9,13 @@ to put out. Positions count time: a rotary angle is a fixed function of the micr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interplay.model.blocks import Block, Pinned, prefix_rotary, rotary, rotate, window_mask
+from interplay.model.blocks import Block, Pinned, clock, prefix_rotary, rotary, rotate, window_mask
 from interplay.model.config import DECISIONS, MARKS, ModelConfig
 from interplay.model.dmel import CHANNELS, FRAMES, LEVELS
 from interplay.model.pointer import Copy, Recall
@@ -42,7 +42,7 @@ class Inputs:
     bins: uint8 (..., 10, 80). heard, said: int64, word ids of the *previous* micro-turn. transcript: int64, the word
     heard *in* each micro-turn, which later ones may copy. event: int64, a word of a text event. marks: bool (..., 3),
     see MARKS. prefix: int64 (batch, 48), words, 0 after the last. proactivity: float (batch,), 0 .. 1.
-    frames: uint8 (..., 80, 80, 3).
+    frames: uint8 (..., 80, 80, 3). start: micro-turns of the session before these, for the clock.
     """
 
     bins: Tensor
@@ -54,6 +54,7 @@ class Inputs:
     prefix: Tensor | None = None
     proactivity: Tensor | None = None
     frames: Tensor | None = None
+    start: int = 0
 
 
 class BagOfEmbeddings(nn.Module):
@@ -68,12 +69,41 @@ class BagOfEmbeddings(nn.Module):
 
     def forward(self, bins: Tensor) -> Tensor:
         """bins: uint8 (..., turns, 10, 80) -> float (..., turns x positions, width)."""
-        # One-hot times table is the bag as a matrix product: its backward is a product too, not a scatter.
-        levels = torch.arange(LEVELS, dtype=torch.uint8, device=bins.device)
-        hot = (bins[..., None] == levels).to(self.table.dtype).flatten(-2)
-        frames = hot @ self.table
+        if bins.device.type == "cpu" and self.table.requires_grad and not torch.compiler.is_compiling():
+            frames = cast(Tensor, _Bag.apply(bins, self.table))
+        else:  # one-hot times table is the bag as a matrix product: its backward is a product too, not a scatter
+            levels = torch.arange(LEVELS, dtype=torch.uint8, device=bins.device)
+            frames = (bins[..., None] == levels).to(self.table.dtype).flatten(-2) @ self.table
         merged = frames.reshape(*bins.shape[:-3], -1, self.frames * self.table.shape[1])
         return self.narrow(F.gelu(self.wide(merged)))
+
+
+class _Bag(torch.autograd.Function):
+    """The bag of embeddings for training on CPUs: sums of rows forward; back, products with one-hot frames, a few of
+    them at a time so that they stay in the cache."""
+
+    FRAMES = 1000
+
+    @staticmethod
+    def forward(ctx, bins: Tensor, table: Tensor) -> Tensor:
+        rows = (bins.long() + torch.arange(CHANNELS) * LEVELS).flatten(0, -2)
+        ctx.save_for_backward(rows, table)
+        ctx.kind = torch.bfloat16 if torch.is_autocast_enabled("cpu") else table.dtype
+        with torch.autocast("cpu", enabled=False):
+            return F.embedding_bag(rows, table, mode="sum").view(*bins.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor):
+        rows, table = ctx.saved_tensors
+        gradient = gradients[0].flatten(0, -2).to(ctx.kind)
+        found = torch.zeros_like(table)
+        hot = torch.zeros(_Bag.FRAMES, len(table), dtype=ctx.kind)
+        for at in range(0, len(rows), _Bag.FRAMES):
+            some = rows[at : at + _Bag.FRAMES]
+            part = hot[: len(some)].scatter_(1, some, 1.0)
+            found += part.t() @ gradient[at : at + _Bag.FRAMES]
+            part.scatter_(1, some, 0.0)
+        return None, found
 
 
 class Eyes(nn.Module):
@@ -114,10 +144,13 @@ class InteractionModel(nn.Module):
         self.copy = Copy(config)
         self.recall = Recall(config)
         self.feed_event = nn.Linear(width, width, bias=False)
+        self.feed_clock = nn.Linear(width // config.heads, width, bias=False) if config.clock else None
         self.marks = nn.Parameter(torch.zeros(len(MARKS), width))
         self.manner = nn.Parameter(torch.zeros(width))  # times (proactivity - 0.5)
         self.pinned = nn.Parameter(torch.zeros(width))  # added to every word of the prefix
         self.eyes = Eyes(config) if config.glances else None
+        if self.feed_clock is not None:
+            nn.init.zeros_(self.feed_clock.weight)
         for block in self.blocks:
             assert isinstance(block, Block)
             nn.init.zeros_(block.out.weight)
@@ -134,10 +167,12 @@ class InteractionModel(nn.Module):
         event: Tensor | None = None,
         marks: Tensor | None = None,
         proactivity: Tensor | None = None,
+        turns: Tensor | None = None,
     ) -> Tensor:
-        """What words, marks and manners add to a micro-turn's first position of sound, float (..., width).
+        """What words, marks, manners and the clock add to a micro-turn's first position of sound, float (..., width).
 
-        Arguments as in `Inputs`, proactivity broadcastable to (...).
+        Arguments as in `Inputs`, proactivity broadcastable to (...). turns: int64, one axis, the last of (...): which
+        micro-turns of the session these are.
         """
         x = self.feed_heard(self._look_up(heard)) + self.feed_said(self._look_up(said))
         if event is not None:
@@ -146,12 +181,15 @@ class InteractionModel(nn.Module):
             x = x + marks.to(x.dtype) @ self.marks
         if proactivity is not None:
             x = x + (proactivity - 0.5).unsqueeze(-1) * self.manner
+        if turns is not None and self.feed_clock is not None:
+            x = x + self.feed_clock(clock(turns, self.config).to(x.device))
         return x
 
     def embed(self, inputs: Inputs) -> Tensor:
         """Input of micro-turns as positions, float (batch, turns x positions, width)."""
         manner = None if inputs.proactivity is None else inputs.proactivity[:, None]
-        more = self.feedback(inputs.heard, inputs.said, inputs.event, inputs.marks, manner).unsqueeze(2)
+        turns = inputs.start + torch.arange(inputs.bins.shape[1])
+        more = self.feedback(inputs.heard, inputs.said, inputs.event, inputs.marks, manner, turns).unsqueeze(2)
         x = self.audio(inputs.bins).unflatten(1, (-1, self.config.positions))
         parts = [x[:, :, :1] + more, x[:, :, 1:]]
         if inputs.frames is not None:

@@ -81,13 +81,17 @@ def warp(clip: Clip, *, tempo: float, formants: float) -> Clip:
     """Another speaker from the same recording: tempo (>1 faster) and a stretch of the mel axis (vocal tract length)."""
     power = clip.power
     source = np.arange(int(len(power) / tempo)) * tempo
-    power = power[np.minimum(source.astype(int), len(power) - 1)]
+    power = stretch(power[np.minimum(source.astype(int), len(power) - 1)], formants)
+    return Clip(power, tuple((word, end / tempo) for word, end in clip.words))
+
+
+def stretch(power: np.ndarray, formants: float) -> np.ndarray:
+    """Mel power (frames, 80) with its mel axis stretched: the same speech from a shorter (<1) or longer vocal tract."""
     channels = np.clip(np.arange(CHANNELS) * formants, 0, CHANNELS - 1)
     low = channels.astype(int)
     high = np.minimum(low + 1, CHANNELS - 1)
     part = (channels - low).astype(np.float32)
-    power = power[:, low] * (1 - part) + power[:, high] * part
-    return Clip(power.astype(np.float32), tuple((word, end / tempo) for word, end in clip.words))
+    return (power[:, low] * (1 - part) + power[:, high] * part).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from interplay.model.vocabulary import Vocabulary
 from interplay.training.clips import Bank
 from interplay.training.parallel import Share
 from interplay.training.scenes import Composer, Mix, Scene
+from interplay.training.scenes.stage import Stage
+from interplay.training.scenes.world import again
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Batch:
     delivered text that the session's voice reads, fed back like said ones but nothing to predict. decision: int64.
     marks: bool (..., 3). prefix: int64 (batch, 48). proactivity: float (batch,). frames: uint8 (..., 80, 80, 3). seen:
     float32 (..., labels), what is in them (`video/seen.py`). tempting: bool, where silence is easily broken. times:
-    float32 (..., 3), see Scene.
+    float32 (..., 3), see Scene. start: micro-turns of the session that came before.
     """
 
     bins: Tensor
@@ -45,17 +47,25 @@ class Batch:
     seen: Tensor | None = None
     tempting: Tensor | None = None
     times: Tensor | None = None
+    start: int = 0
 
     def inputs(self, heard_before: Tensor | None = None) -> Inputs:
         """What the model sees. heard_before: what it is fed back of its hearing; default: the truth, one later."""
         before = later(self.heard) if heard_before is None else heard_before
         said = self.said if self.voiced is None else self.said.where(self.said > 0, self.voiced)
         more = (self.event, self.marks, self.prefix, self.proactivity, self.frames)
-        return Inputs(self.bins, before, later(said), self.heard, *more)
+        return Inputs(self.bins, before, later(said), self.heard, *more, self.start)
 
     def to(self, device: str) -> Batch:
-        own: dict[str, Tensor | None] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: t.to(device) for name, t in own.items() if t is not None})
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: t.to(device) for name, t in own.items() if isinstance(t, Tensor)})
+
+
+def _start(scenes: list[Scene], rng: random.Random) -> int:
+    """Micro-turns of a session that came before these scenes: up to two hours, whole minutes where one is waited for."""
+    start = rng.randrange(36_000)
+    minute = any(request.kind == "minute" for scene in scenes for _, request in scene.requests)
+    return start - start % 300 if minute else start
 
 
 def later(words: Tensor) -> Tensor:
@@ -141,8 +151,11 @@ class SceneStream(IterableDataset):
 
     lengths: [(turns, scenes per batch, weight), ...]; each batch draws one of them. Batches before `warmup` use the
     first only. video: share of batches whose scenes have pictures; they have half as many scenes. share: this process's
-    part of every batch.
+    part of every batch. takes: how many batches every scene is in, `APART` batches apart and each time with other
+    voices, rooms and losses: composing a scene costs about as much as learning from it. Films come again as they are.
     """
+
+    APART = 24
 
     def __init__(
         self,
@@ -157,8 +170,10 @@ class SceneStream(IterableDataset):
         mix: Mix | None = None,
         video: float = 0.0,
         share: Share | None = None,
+        takes: int = 1,
     ) -> None:
-        self.share, self.video = share or Share(), video
+        self.share, self.video, self.takes = share or Share(), video, takes
+        self._performed: dict[int, list[tuple[Stage | None, Scene]]] = {}
         self.vocabulary, self.folders, self.seed, self.start = vocabulary, folders, seed, start
         self.lengths, self.warmup, self.held_out, self.mix = lengths, warmup, held_out, mix or Mix()
 
@@ -173,19 +188,30 @@ class SceneStream(IterableDataset):
             step += workers
 
     def batch(self, step: int, bank: Bank | None) -> Batch:
-        turns, count, _ = self.lengths[0]
-        common = random.Random(f"{self.seed}/{step}")  # all ranks draw the same shapes: they wait for each other
-        if step >= self.warmup:
-            turns, count, _ = common.choices(self.lengths, [weight for *_, weight in self.lengths])[0]
+        """Batch number `step`; the same again whenever it is asked for."""
+        lap, place = divmod(step, self.APART * self.takes)
+        take, place = divmod(place, self.APART)
+        number = lap * self.APART + place  # of what is performed
+        performed = self._performed.pop(number, None) or self._perform(number, bank)
+        if take + 1 < self.takes:
+            self._performed[number] = performed
         rng = random.Random(f"{self.seed}/{step}/{self.share.rank}")
+        scenes = [scene if stage is None else again(stage, scene, self.mix, rng) for stage, scene in performed]
+        return replace(collate(scenes, self.vocabulary), start=_start(scenes, rng))
+
+    def _perform(self, number: int, bank: Bank | None) -> list[tuple[Stage | None, Scene]]:
+        """The scenes of batch `number`, with their stages, which films have not."""
+        rng = random.Random(f"{self.seed}/{number}/{self.share.rank}/performed")
+        common = random.Random(f"{self.seed}/{number}")  # all ranks draw the same shapes: they wait for each other
+        turns, count, _ = self.lengths[0]
+        if number >= self.warmup:
+            turns, count, _ = common.choices(self.lengths, [weight for *_, weight in self.lengths])[0]
         if common.random() < self.video:
             from interplay.training.video.scenes import video_scene  # needs an image library; only eyes do
 
-            scenes = [video_scene(rng, turns, bank=bank) for _ in range(max(1, count // 2 // self.share.count))]
-        else:
-            many = range(max(1, count // self.share.count))
-            scenes = [Composer(rng, turns, bank, self.mix).compose() for _ in many]
-        return collate(scenes, self.vocabulary)
+            count = max(1, count // 2 // self.share.count)
+            return [(None, video_scene(rng, turns, bank=bank)) for _ in range(count)]
+        return [Composer(rng, turns, bank, self.mix).perform() for _ in range(max(1, count // self.share.count))]
 
 
 def stream(dataset: SceneStream, *, workers: int) -> DataLoader[Batch]:

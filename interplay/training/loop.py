@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from interplay.core.types import BadInput
 from interplay.model import checkpoint
+from interplay.model.blocks import Block
 from interplay.model.config import BACKCHANNEL, LISTEN, ModelConfig
 from interplay.model.experts import Experts
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import PIECES, Vocabulary
-from interplay.training import evaluate, optimizer
+from interplay.training import evaluate, optimizer, precision
 from interplay.training.clips import Bank, read_index
 from interplay.training.dataset import Batch, SceneStream, later, stream
 from interplay.training.language import base_vocabulary
@@ -146,14 +147,16 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
     model.to(run.device).train()
     witness = Witness(recipe.model, video=bool(recipe.data.video)).to(run.device)
     pupils = nn.ModuleList([model, witness])
-    optimizers = optimizer.build(model, settings.lr, share, witness)
+    half = precision.pays(run.device)
+    kind = torch.bfloat16 if half and not run.device.startswith("cuda") else torch.float32
+    optimizers = optimizer.build(model, settings.lr, share, witness, kind)
     rates = [[group["lr"] for group in each.param_groups] for each in optimizers]
     first = 0
     if saved:
         first, rates = saved["step"], saved["rates"]
-        if set(witness.state_dict()) != set(saved.get("witness", ())):
+        if _shapes(witness.state_dict()) != _shapes(saved.get("witness", {})):
             raise BadInput(
-                f"{run.state}: [data] video was turned on or off since, or it was saved before there was a witness; "
+                f"{run.state}: [data] video was turned on or off since, or it was saved when the witness asked for less; "
                 f"begin anew from its weights: --start-from {run.checkpoint}"
             )
         witness.load_state_dict(saved["witness"])
@@ -172,10 +175,10 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
         mix=recipe.mix(),
         video=recipe.data.video,
         share=share,
+        takes=settings.takes,
     )
     generator = torch.Generator().manual_seed(1000 * (recipe.seed + first) + share.rank)
-    forward = cast(InteractionModel, torch.compile(model)) if settings.compile else model
-    autocast = run.device.startswith("cuda")  # bf16 pays where the hardware has it; many CPUs only emulate it
+    forward = _compiled(model, run.device) if settings.compile else model
     began = time.perf_counter()
     with run.log.open("a") as log:
         for step, batch in zip(range(first, settings.steps), stream(dataset, workers=settings.workers), strict=False):
@@ -183,7 +186,7 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
             for each, base in zip(optimizers, rates, strict=True):
                 for group, rate in zip(each.param_groups, base, strict=True):
                     group["lr"] = rate * factor
-            with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=autocast):
+            with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=half):
                 loss = loss_of(forward, batch, settings, generator, witness)
             loss.backward()
             share.mean(_gradients(pupils, share))
@@ -207,6 +210,24 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
                 checkpoint.save(run.checkpoint, model, vocabulary, note=note)
             _write(log, progress)
             watch(progress)
+
+
+def _compiled(model: InteractionModel, device: str) -> InteractionModel:
+    """On a GPU the whole model. On a CPU what is around the products of a block, for any number of positions at once
+    (the same code for all blocks: it compiles in seconds), and the stem of the eyes: that is where the time goes."""
+    if device.startswith("cuda"):
+        return cast(InteractionModel, torch.compile(model))
+    for block in model.blocks:
+        assert isinstance(block, Block)
+        block.look = torch.compile(block.look, dynamic=True)
+        block.finish = torch.compile(block.finish, dynamic=True)
+    if model.eyes is not None:
+        model.eyes.stem.forward = torch.compile(model.eyes.stem.forward, dynamic=True)
+    return model
+
+
+def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
 
 
 def _gradients(model: nn.Module, share: Share) -> list[Tensor]:

@@ -2,7 +2,8 @@
 
 Muon (K. Jordan 2024, kellerjordan.github.io/posts/muon): momentum, then the nearest (semi-)orthogonal matrix by a
 Newton-Schulz iteration; the update is scaled to the size AdamW's would have (Liu et al. 2025, arXiv 2502.16982). The
-iteration runs in the weights' own precision: on CPUs without bf16 units, bf16 products are some 20 times slower.
+iteration runs in bf16 where training does, else in the weights' own precision: on CPUs without bf16 units, bf16
+products are some 20 times slower.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.02,
         share: Share | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.share = share or Share()
+        self.share, self.dtype = share or Share(), dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -50,7 +52,9 @@ class Muon(torch.optim.Optimizer):
                 m = state["momentum"]
                 m.lerp_(p.grad, 1 - group["momentum"])
                 mine = number % self.share.count == self.share.rank
-                updates.append(orthogonalise(p.grad.lerp(m, group["momentum"])) if mine else torch.zeros_like(p))
+                if mine:
+                    update = orthogonalise(p.grad.lerp(m, group["momentum"]).to(self.dtype)).to(p.dtype)
+                updates.append(update if mine else torch.zeros_like(p))
             self.share.sum(updates)
             for p, update in zip(params, updates, strict=True):
                 p.mul_(1 - group["lr"] * group["weight_decay"])
@@ -58,12 +62,21 @@ class Muon(torch.optim.Optimizer):
 
 
 def build(
-    model: nn.Module, lr: float, share: Share | None = None, beside: nn.Module | None = None
+    model: nn.Module,
+    lr: float,
+    share: Share | None = None,
+    beside: nn.Module | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> list[torch.optim.Optimizer]:
     """Muon (8 x `lr`) for the matrices of the blocks, the eyes and the word projections, AdamW (`lr`) for the rest and
-    for what is trained `beside` the model."""
+    for what is trained `beside` the model. dtype: of Muon's iteration."""
     names = ("blocks.", "feed_", "heard.", "said.", "eyes.stem.linear", "eyes.merge")
-    matrices = [p for n, p in model.named_parameters() if p.ndim >= 2 and n.startswith(names)]
+    matrices = [
+        p for n, p in model.named_parameters() if p.ndim >= 2 and n.startswith(names) and not n.startswith("feed_clock")
+    ]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen] + list(beside.parameters() if beside else ())
-    return [Muon(matrices, lr=8 * lr, share=share), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)]
+    return [
+        Muon(matrices, lr=8 * lr, share=share, dtype=dtype),
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0),
+    ]

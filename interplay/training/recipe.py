@@ -32,6 +32,7 @@ class TrainSettings:
     long_after: int = 500
     lengths: tuple[tuple[int, int, float], ...] = ((100, 16, 1.0),)
     compile: bool = False
+    takes: int = 1
 
     def dialled(self, dial: float) -> TrainSettings:
         """The same schedule over `dial` times as many steps."""

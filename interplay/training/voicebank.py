@@ -22,14 +22,19 @@ from interplay.training.language import NUMBERS, write_chatter, write_request
 from interplay.voice.engine import HibariEngine
 
 SPEEDS = (0.85, 0.95, 1.05, 1.15, 1.25)
-KINDS = ("every", "every", "after", "after", "cue", "cue", "repeat", "stop", "chatter", "chatter")
+KINDS = (
+    *("every", "after", "cue", "cue", "chatter") * 4, *("stop", "clock", "elapsed", "count_to", "question") * 2,
+    "repeat", "task", "sum", "story", "since", "to_spanish", "to_english", "hush", "resume", "withdraw", "tell",
+)  # fmt: skip
 COUNTED = tuple(word for word, n in NUMBERS.items() if n >= 2)
 
 
 def sentence(rng: random.Random) -> str:
     """One line to speak."""
     kind = rng.choice(KINDS)
-    return write_chatter(rng) if kind == "chatter" else write_request(kind, rng, seconds=COUNTED, avoid=frozenset())
+    if kind == "chatter":
+        return write_chatter(rng, breadth=0.2)
+    return write_request(kind, rng, seconds=COUNTED, avoid=frozenset(), breadth=0.1, looseness=0.6)
 
 
 def make(out: Path, count: int, *, seed: int = 0, watch: Callable[[int], None] = lambda _: None) -> Path:

@@ -1,4 +1,4 @@
-"""Reminders and cues in looser words: openers, verbs and ways to say when, put together at random.
+"""Reminders, cues, stopwatch and stop in looser words: openers, verbs and ways to say when, put together at random.
 
 Training draws them beside the sentences of forms.py, so that a model learns the parts of a request and not two dozen
 sentences by heart. {ask}, {say} and so on stand for one of the alternatives below; "" is one, too. The bench asks in
@@ -12,10 +12,15 @@ import re
 
 _ASK = (
     "", "", "", "please", "can you", "could you", "would you", "will you", "could you please", "i want you to",
-    "i need you to", "i would like you to", "you can", "you should", "just", "now", "so", "hey", "try to",
+    "i need you to", "i would like you to", "you can", "you should", "just", "now", "so", "hey", "try to", "okay",
+    "do me a favor and", "maybe you can", "be so kind and", "listen", "well", "next",
 )  # fmt: skip
-_SAY = ("say", "say", "say the word", "tell me", "give me", "call out", "shout", "let me hear")
-_END = ("", "", "", "please", "for me", "now", "okay", "thanks", "if you can")
+_SAY = (
+    "say", "say", "say", "say the word", "tell me", "give me", "call out", "shout", "let me hear", "announce", "speak",
+    "say out loud", "read out", "mention",
+)  # fmt: skip
+_END = ("", "", "", "", "please", "for me", "now", "okay", "thanks", "if you can", "would you", "my friend")
+_STOPWATCH = ("the stopwatch", "the clock", "timing", "measuring", "counting the seconds")
 ALTERNATIVES: dict[str, tuple[str, ...]] = {
     "ask": _ASK,
     "say": _SAY,
@@ -23,6 +28,12 @@ ALTERNATIVES: dict[str, tuple[str, ...]] = {
     "end": _END,
     "always": (*_ASK, "from now on", "always"),
     "until": (*_END, "until i say stop", "until i tell you to stop", "from now on", "while i talk", "all the time"),
+    "exactly": ("", "", "exactly", "about"),
+    "stopwatch": _STOPWATCH,
+    "done": ("", "", "done", "okay", "i am done", "ready", "there", "that is it", "so", "stop"),
+    "it": ("that", "it", "this", "the whole thing"),
+    "quit": ("stop", "stop", "quit", "finish"),
+    "thing": ("", "", "now", "that", "saying that", "this", "with that", "right now", "saying it", "repeating that"),
     "over": ("are over", "are up", "have passed", "are gone"),
     "when": ("when", "once", "as soon as"),
     "whenever": ("when", "whenever", "every time", "each time", "any time", "if", "once"),
@@ -41,6 +52,11 @@ LOOSE: dict[str, tuple[str, ...]] = {
         "{always} {remind} {p} every {n} seconds {until}",
         "once every {n} seconds {ask} {remind} {p} {until}",
         "every {n} seconds {ask} {remind} {p} {until}",
+        "after every {n} seconds {ask} {remind} {p} {until}",
+        "{always} {remind} {p} at intervals of {n} seconds {end}",
+        "{always} {remind} {p} with {n} seconds in between {end}",
+        "every {n} seconds i want to hear {p} {end}",
+        "every {n} seconds i need to hear {p} {end}",
     ),
     "after": (
         "{ask} {remind} {p} in {n} seconds {end}",
@@ -51,10 +67,47 @@ LOOSE: dict[str, tuple[str, ...]] = {
         "in {n} seconds from now {ask} {remind} {p} {end}",
         "after {n} seconds {ask} {remind} {p} {end}",
         "{when} {n} seconds {over} {ask} {remind} {p} {end}",
+        "{ask} {remind} {p} {exactly} {n} seconds later {end}",
+        "{ask} {remind} {p} in {exactly} {n} seconds {end}",
+        "in {exactly} {n} seconds i want to hear {p} {end}",
+        "in {n} seconds i need to hear {p} {end}",
+        "give it {n} seconds and {remind} {p} {end}",
+        "in {n} seconds it is time to {say} {p} {end}",
     ),
     "cue": (
         "{whenever} {hear} {x} {reply} {p} {end}",
         "{always} {say} {p} {whenever} {hear} {x} {end}",
+        "{whenever} the word {x} comes up {reply} {p} {end}",
+        "{always} {say} {p} right after {hear} {x} {end}",
+        "right after {hear} {x} {reply} {p} {end}",
+        "listen for the word {x} and {say} {p} {end}",
+        "listen for {x} and {say} {p} {end}",
+        "watch out for {x} and {say} {p} {end}",
+        "my word is {x} and your word is {p} {end}",
+        "your reply to {x} is {p} {end}",
+        "{x} means that you say {p} {end}",
+        "react to {x} by saying {p} {end}",
+    ),
+    "stop": (
+        "{ask} {quit} {thing} {end}",
+        "{done} you can {quit} {thing} {end}",
+        "{done} no more of that {end}",
+        "{done} do not say that anymore {end}",
+    ),
+    "clock": (
+        "{ask} start {stopwatch} {end}",
+        "{ask} measure how long this takes {end}",
+        "{ask} see how long i need {end}",
+    ),
+    "elapsed": (
+        "{done} {ask} stop {stopwatch} {end}",
+        "{done} how long did {it} take {end}",
+        "{done} how many seconds did {it} take {end}",
+        "{done} how many seconds have passed {end}",
+        "{done} how much time did i need {end}",
+        "{done} how many seconds did i need {end}",
+        "{done} what does the stopwatch say {end}",
+        "{done} what is my time {end}",
     ),
 }
 

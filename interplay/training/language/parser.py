@@ -312,7 +312,8 @@ def _loose(
     values = _values(form, kind, rng, seconds, avoid, breadth, word)
     text = _fill(form, values)
     found = _parse(tuple(text.split()), 4)
-    if found is None or found[1] or (found[0].kind, found[0].phrase) != (kind, tuple(values["p"].split())):
+    phrase = tuple(values["p"].split()) if "{p}" in form else ()
+    if found is None or found[1] or (found[0].kind, found[0].phrase) != (kind, phrase):
         return None
     return text
 

@@ -36,6 +36,11 @@ class Composer:
     stage: Stage = field(init=False)  # of the latest scene
 
     def compose(self) -> Scene:
+        """The next scene, as the microphone hears it."""
+        return expose(*self.perform(), self.mix, self.rng)
+
+    def perform(self) -> tuple[Stage, Scene]:
+        """The next scene and its stage, before microphone and room."""
         rng, mix = self.rng, self.mix
         held = {"held_out": self.held_out, "held_out_words": self.held_out_words}
         self.stage = stage = Stage(rng, self.turns, self.bank, mix, **held)
@@ -53,4 +58,4 @@ class Composer:
             decoy = rng.random() < mix.decoy
             time = floor.decoy(stage, time, program) if decoy else TABLE[program](stage, time)
             time += rng.uniform(0.4, 2.0)
-        return expose(stage, stage.scene(), mix, rng)
+        return stage, stage.scene()

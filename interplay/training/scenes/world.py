@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from functools import cache, lru_cache
 
 import numpy as np
+import soxr
 
-from interplay.core.types import MICRO_TURN_S
-from interplay.model.dmel import FRAMES
+from interplay.core.types import INPUT_RATE, MICRO_TURN_S, OUTPUT_RATE, Missing
+from interplay.model.dmel import FRAMES, mel_power
 from interplay.training import augment
-from interplay.training.clips import FRAMES_PER_S, synthesise_word
+from interplay.training.clips import FRAMES_PER_S, stretch, synthesise_word
 from interplay.training.espeak import agent_voices
 from interplay.training.language import CONTENT, NUMBERS, WIDE
 from interplay.training.language.spanish import TO_ENGLISH
 from interplay.training.scenes.scene import Mix, Scene
 from interplay.training.scenes.stage import Stage
+from interplay.voice.engine import HibariEngine
 
 _ESSENTIAL = frozenset((*CONTENT, *WIDE, *NUMBERS, *TO_ENGLISH))
 LOST = 0.5  # a word that carries meaning keeps at least this share of its sound
@@ -36,9 +40,17 @@ def expose(stage: Stage, scene: Scene, mix: Mix, rng: random.Random) -> Scene:
     return scene
 
 
+def again(stage: Stage, scene: Scene, mix: Mix, rng: random.Random) -> Scene:
+    """A take of a performed scene, which stays as it is: the same words at the same times, by people of other build in
+    another room, with other losses."""
+    stage.rng = rng  # whoever talks in the background of this take
+    power = stretch(scene.power, rng.uniform(0.93, 1.08)) if rng.random() < 0.5 else scene.power.copy()
+    return expose(stage, replace(scene, power=power, heard=list(scene.heard)), mix, rng)
+
+
 def leak(scene: Scene, rng: random.Random) -> None:
     """Add the agent's own words to the microphone: 20 to 300 ms late, 10 to 40 dB down, or hardly weakened at all."""
-    voice = rng.choice(agent_voices())
+    voice = None if rng.random() < 0.6 else rng.choice(agent_voices())
     delay = rng.uniform(0.02, 0.3)
     down_db = rng.uniform(0, 10) if rng.random() < 0.2 else rng.uniform(10, 40)
     gain = np.float32(10 ** (-down_db / 10))
@@ -47,12 +59,31 @@ def leak(scene: Scene, rng: random.Random) -> None:
     for turn, word in sorted([*scene.said, *scene.voiced]):
         if turn in silent:
             continue
-        power = synthesise_word(word, voice).power
+        power = synthesise_word(word, voice).power if voice else own_voice(word)
         if room:
             power = augment.distant(power, radio=False)
         start = int(((turn + 1) * MICRO_TURN_S + delay) * FRAMES_PER_S)
         part = power[: max(0, len(scene.power) - start)]
         scene.power[start : start + len(part)] += part * gain
+
+
+@lru_cache(maxsize=4096)
+def own_voice(word: str) -> np.ndarray:
+    """Mel power float32 (frames, 80) of `word` in the voice that the agent speaks with, or in one like it where that
+    is not installed. Do not change it in place."""
+    engine = _engine()
+    if engine is None:
+        return synthesise_word(word, agent_voices()[0]).power
+    audio = engine.render((word,)).audio
+    return mel_power(soxr.resample(audio, OUTPUT_RATE, INPUT_RATE).astype(np.float32))
+
+
+@cache
+def _engine() -> HibariEngine | None:
+    try:
+        return HibariEngine(cache=1)
+    except Missing:
+        return None
 
 
 def lose(stage: Stage, scene: Scene, rng: random.Random) -> None:
