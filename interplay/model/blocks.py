@@ -90,7 +90,7 @@ class Block(nn.Module):
         q, k, v = self.norm_query(split(self.query(h))), self.norm_key(split(self.key(h))), split(self.value(h))
         found = (q, rotate(q, cos, sin), rotate(k, cos, sin), v)
         kind = x.device.type
-        if kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind):  # what attention would do itself, here fused with the rest
+        if kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind):  # attention would do it, but not fused
             q, turned, keys, v = (t.to(torch.get_autocast_dtype(kind)) for t in found)
             return q, turned, keys, v
         return found

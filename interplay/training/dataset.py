@@ -62,7 +62,7 @@ class Batch:
 
 
 def _start(scenes: list[Scene], rng: random.Random) -> int:
-    """Micro-turns of a session that came before these scenes: up to two hours, whole minutes where one is waited for."""
+    """Micro-turns of a session that came before these scenes: up to two hours; whole minutes if one is waited for."""
     start = rng.randrange(36_000)
     minute = any(request.kind == "minute" for scene in scenes for _, request in scene.requests)
     return start - start % 300 if minute else start

@@ -156,7 +156,7 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
         first, rates = saved["step"], saved["rates"]
         if _shapes(witness.state_dict()) != _shapes(saved.get("witness", {})):
             raise BadInput(
-                f"{run.state}: [data] video was turned on or off since, or it was saved when the witness asked for less; "
+                f"{run.state}: [data] video was turned on or off since, or its witness was asked for less; "
                 f"begin anew from its weights: --start-from {run.checkpoint}"
             )
         witness.load_state_dict(saved["witness"])
