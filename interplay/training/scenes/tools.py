@@ -5,7 +5,7 @@ from __future__ import annotations
 from interplay.training.language import number_value
 from interplay.training.language.chatter import RESULTS
 from interplay.training.language.words import content, number_words
-from interplay.training.scenes.dialog import SHORT, settle
+from interplay.training.scenes.dialog import LONG, SHORT, settle
 from interplay.training.scenes.stage import Stage
 
 
@@ -79,7 +79,7 @@ def tool(stage: Stage, time: float) -> float:
 def typed(stage: Stage, time: float) -> float:
     """A typed message, in silence or while somebody speaks."""
     rng = stage.rng
-    kind = rng.choice((*SHORT, "every", "after", "cue", "question"))
+    kind = rng.choice(LONG) if rng.random() < 0.3 else rng.choice((*SHORT, "every", "after", "cue", "question"))
     talking = rng.random() < 0.5
     start = time + (rng.uniform(0.5, 3.0) if talking else 0.0)
     stage.run(min(time, start))
