@@ -186,6 +186,15 @@ def test_attention_in_bf16_on_a_cpu_is_attention(masked):
     torch.testing.assert_close(blocks._attention(q, k, v, mask).float(), plain, rtol=0.05, atol=0.03)
 
 
+def test_without_a_compiler_training_goes_uncompiled(monkeypatch):
+    model = InteractionModel(ModelConfig(width=32, layers=1, heads=2, feedforward=32, frame_width=8), 20)
+    plain = model.blocks[0].look
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert loop._compiled(model, "cpu") is model and model.blocks[0].look == plain
+    monkeypatch.delenv("CXX")
+    assert (loop._compiled(model, "cpu").blocks[0].look != plain) == precision.can_compile()
+
+
 def test_whether_bf16_pays_is_measured_and_muon_obeys():
     assert precision.pays("cpu") in (True, False) and precision.pays("cuda:0")
     matrix = torch.nn.Parameter(torch.zeros(24, 16))

@@ -214,9 +214,12 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
 
 def _compiled(model: InteractionModel, device: str) -> InteractionModel:
     """On a GPU the whole model. On a CPU what is around the products of a block, for any number of positions at once
-    (the same code for all blocks: it compiles in seconds), and the stem of the eyes: that is where the time goes."""
+    (the same code for all blocks: it compiles in seconds), and the stem of the eyes: that is where the time goes. As it
+    is, where nothing can be compiled: slower, and the same."""
     if device.startswith("cuda"):
         return cast(InteractionModel, torch.compile(model))
+    if not precision.can_compile():
+        return model
     for block in model.blocks:
         assert isinstance(block, Block)
         block.look = torch.compile(block.look, dynamic=True)

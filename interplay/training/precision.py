@@ -1,9 +1,14 @@
-"""Whether bf16 pays on the machine at hand: measured, since many CPUs only emulate it."""
+"""What the machine at hand can do: whether bf16 pays (measured, since many CPUs only emulate it), whether a compiler
+is there."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sysconfig
 import time
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -16,6 +21,12 @@ def pays(device: str) -> bool:
     if not device.startswith("cpu"):
         return True
     return 1.5 * _seconds(torch.bfloat16) < _seconds(torch.float32)
+
+
+def can_compile() -> bool:
+    """Is there what torch.compile needs on a CPU: a C++ compiler and Python's headers?"""
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    return shutil.which(os.environ.get("CXX", "g++")) is not None and headers.is_file()
 
 
 def _seconds(kind: torch.dtype) -> float:
