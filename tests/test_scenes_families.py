@@ -12,7 +12,7 @@ from interplay.training.language import number_words, parse_request, spanish
 from interplay.training.language.forms import CONFUSED
 from interplay.training.language.words import HESITATIONS
 from interplay.training.scenes import Composer, Mix, Scene
-from interplay.training.scenes.listener import Input, Listener, Token
+from interplay.training.scenes.listener import Input, Listener, Output, Token
 from interplay.training.scenes.stage import Stage
 
 TURNS = 150
@@ -166,6 +166,9 @@ def test_a_change_of_mind_counts_from_its_own_end():
     assert changed > 3
 
 
+ASKS = (("elapsed", ""), ("tool", "timer_stop"))  # "stop the timer" asks for the time where the stopwatch runs
+
+
 def test_a_stopwatch_is_read_to_the_second():
     read = 0
     for scene, stage in scenes("elapsed", 8):
@@ -174,7 +177,7 @@ def test_a_stopwatch_is_read_to_the_second():
             request = parse_request(words)
             if request is not None and request.kind == "clock":
                 began = end
-            elif request is not None and request.kind == "elapsed" and began is not None and turn < TURNS - 8:
+            elif request and (request.kind, request.topic) in ASKS and began is not None and turn < TURNS - 8:
                 expected = ("about", *number_words(round(end - began)))
                 assert turn in starts(scene, expected), (turn, expected)
                 began, read = None, read + 1
@@ -387,6 +390,26 @@ def test_a_prefix_is_obeyed_like_words():
                 assert any(turn < t <= turn + 9 for t in starts(scene, cue.phrase)), (cue, turn)
                 kept += 1
     assert kept > 3
+
+
+def hear(listener: Listener, text: str, turn: int) -> list[Output]:
+    """What the listener does while it hears `text` from `turn` on, a word a micro-turn, and in two seconds after."""
+    said: list[str | None] = [*text.split(), *[None] * 10]
+    outs = []
+    for i, word in enumerate(said):
+        at = turn + i
+        token = Token(at, word, 0.2 * at + 0.1, final=said[i + 1] is None) if word else None
+        outs.append(listener.step(Input(at, token)))
+    return outs
+
+
+def test_stop_the_timer_asks_for_the_time_where_a_stopwatch_runs_and_is_a_tool_call_where_none_does():
+    for first, expected in (("start the timer", "about ten seconds"), ("set a timer for two minutes", "")):
+        listener = Listener()
+        hear(listener, first, 0)
+        outs = hear(listener, "stop the timer", 50)
+        assert " ".join(out.word for out in outs if out.decision == "speak") == expected
+        assert [out.word for out in outs if out.decision == "tool"] == ([] if expected else ["timer", "stop", "over"])
 
 
 def test_counting_along_begins_with_the_first_number_even_without_a_pause():

@@ -478,6 +478,26 @@ def test_recordings_say_other_words_of_the_same_speaker_and_mean_the_same_kind_o
     assert plain.pick(rng, [0]).text() == rows[0]["text"].split()
 
 
+def test_recorded_talk_says_any_word_that_its_speaker_said_elsewhere(tmp_path):
+    rows = []
+    for number, (speaker, text) in enumerate(
+        [("ann", "tiger lemon garden"), ("ann", "i like the apple"), ("ben", "we saw a lemon"), ("ben", "one river")]
+    ):
+        audio = np.full(8000 * len(text.split()), 0.01 * (1 + (speaker == "ben")), np.float32)
+        soundfile.write(tmp_path / f"{number}.wav", audio, 16_000)
+        ends = [[word, 0.5 * (i + 1)] for i, word in enumerate(text.split())]
+        rows.append({"file": f"{number}.wav", "text": text, "speaker": speaker, "words": ends})
+    (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    bank, rng = Bank([tmp_path]), random.Random(0)
+    said = {" ".join(bank.saying(rng, "tiger").text()) for _ in range(60)}
+    assert all("tiger" in text.split() for text in said)
+    assert {"tiger lemon garden", "i like the tiger"} <= said, "whole, and put into another sentence"
+    assert not any(word in text for text in said for word in ("saw", "one", "river")), "ben never said it"
+    assert bank.saying(rng, "castle") is None
+    plain = Bank([tmp_path], held_out=frozenset({"ann"}), keep_only=True)
+    assert {" ".join(plain.saying(rng, "tiger").text()) for _ in range(20)} == {"tiger lemon garden"}
+
+
 def test_the_average_of_two_checkpoints_lies_between_them(tmp_path):
     from interplay.cli import main
     from interplay.model.vocabulary import Vocabulary

@@ -18,13 +18,14 @@ from interplay.model.dmel import CHANNELS, mel_power
 from interplay.model.vocabulary import tokens
 from interplay.training.espeak import SyntheticVoice, engine
 from interplay.training.language import Request, is_held_out, parse_request, spanish
-from interplay.training.language.words import CONTENT, NUMBERS
+from interplay.training.language.words import BACKCHANNELS, CONTENT, NUMBERS
 
 FRAMES_PER_S = 50
 INDEX = "index.jsonl"
 Made = TypeVar("Made")
 _LN10 = np.float32(np.log(10))
 _CONTENT, _SMALL = frozenset(CONTENT), frozenset(tuple(NUMBERS)[1:12])
+_BACKCHANNELS = frozenset(BACKCHANNELS)
 _LONGEST_WORD_S = 0.8  # what precedes a word by more is a pause before it
 
 
@@ -170,6 +171,8 @@ class Bank:
         self._words: list[tuple[tuple[str, float], ...]] = []
         self._speakers: list[frozenset[str]] = []
         self._spoken: dict[tuple[frozenset[str], bool], list[tuple[int, int]]] = defaultdict(list)
+        self._occurrences: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._talk: dict[frozenset[str], list[int]] = defaultdict(list)
         self.requests: dict[str, list[tuple[int, Request]]] = defaultdict(list)
         self.chatter: list[int] = []
         self.with_word: dict[str, list[int]] = defaultdict(list)
@@ -213,13 +216,18 @@ class Bank:
         self._speakers.append(speakers)
         for place in _exchangeable(text):
             self._spoken[speakers, text[place] in _CONTENT].append((number, place))
+            self._occurrences[text[place]].append((number, place))
         if request is not None:
             for name in {request.kind, request.topic} - {""}:
                 self.requests[name].append((number, request))
             return
+        if set(text) <= _BACKCHANNELS:
+            self.requests["backchannel"].append((number, Request("backchannel")))
         self.chatter.append(number)
         for word, _ in words:
             self.with_word[word].append(number)
+        if _exchangeable(text):
+            self._talk[speakers].append(number)
 
     def _others(self, speakers: frozenset[str], content: bool) -> list[tuple[int, int]]:
         """(clip, place) of words that could stand in for one of these speakers: a mixture of two voices has few clips
@@ -232,14 +240,22 @@ class Bank:
     def reworded(self, rng: random.Random, number: int) -> Clip:
         """The clip with some content words and small numbers exchanged for others that the same speaker said elsewhere:
         a bank has few sentences, and who knows them need not listen. As it was, if it would mean something else."""
-        clip, speakers = self.clip(number), self._speakers[number]
+        speakers, text = self._speakers[number], [word for word, _ in self._words[number]]
+        exchanged = {}
+        for place in _exchangeable(text):
+            others = self._others(speakers, text[place] in _CONTENT)
+            if len(others) > 3 and rng.random() < 0.7:
+                exchanged[place] = rng.choice(others)
+        return self._spliced(number, exchanged)
+
+    def _spliced(self, number: int, exchanged: dict[int, tuple[int, int]]) -> Clip:
+        """The clip with (clip, place) of another word in some places. As it was, if it would mean something else."""
+        clip = self.clip(number)
         parts, ends, text, at = [], [], clip.text(), 0.0
-        places = _exchangeable(text)
         for place, (_, end) in enumerate(clip.words):
             piece = _between(clip.power, clip.words[place - 1][1] if place else 0.0, end)
-            others = self._others(speakers, text[place] in _CONTENT) if place in places else []
-            if len(others) > 3 and rng.random() < 0.7:
-                other, there = rng.choice(others)
+            if place in exchanged:
+                other, there = exchanged[place]
                 words = self._words[other]
                 begin = max(words[there - 1][1] if there else 0.0, words[there][1] - _LONGEST_WORD_S)
                 piece, text[place] = self._power(other, begin, words[there][1]), words[there][0]
@@ -252,11 +268,31 @@ class Bank:
         parts.append(_between(clip.power, clip.words[-1][1], None))
         return Clip(np.concatenate(parts), tuple(zip(text, ends, strict=True)))
 
+    def saying(self, rng: random.Random, word: str) -> Clip | None:
+        """Talk with `word` in it: a clip that has it, or one into which the same speaker's `word` is put; None if
+        nobody says it."""
+        numbers = self.with_word.get(word)
+        spoken = self._occurrences.get(word)
+        if spoken and self.varied and (not numbers or rng.random() < 0.6):
+            there = rng.choice(spoken)
+            talk = self._talk[self._speakers[there[0]]]
+            if talk:
+                number = rng.choice(talk)
+                text = [w for w, _ in self._words[number]]
+                clip = self._spliced(number, {rng.choice(_exchangeable(text)): there})
+                if word in clip.text():
+                    return self._another(rng, clip)
+        return self.pick(rng, numbers, keep=word) if numbers else None
+
     def pick(self, rng: random.Random, numbers: list[int], *, keep: str | None = None) -> Clip:
         """One of these clips, half of the time as another speaker at another pace would have said it, and often with
         other words in it, unless there is one to `keep`."""
         number = rng.choice(numbers)
         clip = self.reworded(rng, number) if keep is None and self.varied and rng.random() < 0.5 else self.clip(number)
+        return self._another(rng, clip)
+
+    def _another(self, rng: random.Random, clip: Clip) -> Clip:
+        """Mostly another speaker, at another pace."""
         if rng.random() < 0.6:
             clip = warp(clip, tempo=rng.uniform(0.85, 1.2), formants=rng.uniform(0.9, 1.12))
         return clip

@@ -17,7 +17,8 @@ _ASK = (
 )  # fmt: skip
 _SAY = (
     "say", "say", "say", "say the word", "tell me", "give me", "call out", "shout", "let me hear", "announce", "speak",
-    "say out loud", "read out", "mention",
+    "say out loud", "read out", "mention", "whisper", "yell", "reply with", "respond with", "come up with", "pronounce",
+    "sing", "state", "put in",
 )  # fmt: skip
 _END = ("", "", "", "", "please", "for me", "now", "okay", "thanks", "if you can", "would you", "my friend")
 _STOPWATCH = ("the stopwatch", "the clock", "timing", "measuring", "counting the seconds")
@@ -34,6 +35,8 @@ ALTERNATIVES: dict[str, tuple[str, ...]] = {
     "it": ("that", "it", "this", "the whole thing"),
     "quit": ("stop", "stop", "quit", "finish"),
     "thing": ("", "", "now", "that", "saying that", "this", "with that", "right now", "saying it", "repeating that"),
+    "pause": ("give it", "pause for", "hold it for", "rest for", "take", "leave me", "count", "be patient for"),
+    "then": ("and", "and", "then", "and after that", "before you"),
     "over": ("are over", "are up", "have passed", "are gone"),
     "when": ("when", "once", "as soon as"),
     "whenever": ("when", "whenever", "every time", "each time", "any time", "if", "once"),
@@ -71,7 +74,8 @@ LOOSE: dict[str, tuple[str, ...]] = {
         "{ask} {remind} {p} in {exactly} {n} seconds {end}",
         "in {exactly} {n} seconds i want to hear {p} {end}",
         "in {n} seconds i need to hear {p} {end}",
-        "give it {n} seconds and {remind} {p} {end}",
+        "{ask} {pause} {n} seconds {then} {remind} {p} {end}",
+        "{ask} {pause} {n} seconds {then} {say} {p} {end}",
         "in {n} seconds it is time to {say} {p} {end}",
     ),
     "cue": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from interplay.training.clips import Clip, synthesise
 from interplay.training.language.chatter import (
     INTERRUPTIONS,
     NOTHING_AFTER_ALL,
@@ -18,7 +19,10 @@ from interplay.training.scenes.stage import Stage
 def _begun(stage: Stage, time: float, words: int) -> bool:
     """The person asks for something long; True when the listener has said `words` words of it and is still at it."""
     rng = stage.rng
-    if stage.request(rng.choice(LONG), time) is None:
+    if rng.random() < 0.2:
+        stage.run(time)
+        stage.run(stage.type(stage.write(rng.choice(LONG)), time))
+    elif stage.request(rng.choice(LONG), time) is None:
         return False
     start = len(stage.outputs)
 
@@ -37,9 +41,9 @@ def interrupt(stage: Stage, time: float) -> float:
     at = stage.now + rng.uniform(0.0, 0.4)
     way = rng.random()
     if way < 0.35:
-        end = stage.say(stage.write(rng.choice(SHORT)), at)
+        end = stage.request(rng.choice(SHORT), at)
     elif way < 0.55:
-        end = stage.say(stage.write(rng.choice(("stop", "hush", "withdraw"))), at)
+        end = stage.request(rng.choice(("stop", "stop", "hush", "withdraw")), at)
     elif way < 0.8:
         end = stage.say(rng.choice(INTERRUPTIONS), at)
         if end is not None:
@@ -61,15 +65,27 @@ def keep(stage: Stage, time: float) -> float:
         at = stage.now + rng.uniform(0.0, 1.0)
         way = rng.random()
         if way < 0.5:
-            stage.say(rng.choice(BACKCHANNELS), at, gain_db=rng.uniform(-8, -2))
-        elif way < 0.75:
+            stage.put(_backchannel(stage), at, gain_db=rng.uniform(-8, 2), backchannel=True)
+        elif way < 0.7:
             stage.burst(at)
         else:
-            stage.beside(fill(rng.choice(SIDE_TALK), rng), at, radio=rng.random() < 0.5)
+            text = fill(rng.choice(SIDE_TALK), rng)
+            text = addressed(text, rng) if rng.random() < 0.4 else text
+            stage.beside(text, at, radio=rng.random() < 0.4, near=rng.random() < 0.4)
         stage.run(at + rng.uniform(1.0, 2.5))
         if not stage.listener.speaking:
             break
     return settle(stage, stage.now)
+
+
+def _backchannel(stage: Stage) -> Clip:
+    """ "Mhm", "right yeah": the floor stays with the listener. Said while it talks, "go on" is one too."""
+    rng = stage.rng
+    recorded = stage.recorded("resume" if rng.random() < 0.25 else "backchannel", 0.0)
+    if recorded is not None and (len(recorded.words) == 2 or set(recorded.text()) <= set(BACKCHANNELS)):
+        return recorded
+    text = " ".join(rng.choices(BACKCHANNELS, k=rng.choice((1, 1, 1, 2, 3))))
+    return synthesise("go on" if rng.random() < 0.1 else text, stage.voice)
 
 
 def side_talk(stage: Stage) -> None:

@@ -235,7 +235,7 @@ class Listener:
             case "withdraw":
                 self._outstanding = False
                 self._drop_answers()
-            case "tool":
+            case "tool" if not (request.topic == "timer_stop" and self.rules.clock_s is not None):
                 self.calls += [*request.phrase, "over"]
                 self._calls_from = turn + 1
             case "delegate":

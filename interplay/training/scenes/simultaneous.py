@@ -34,6 +34,8 @@ def translate(stage: Stage, time: float) -> float:
     if rng.random() < 0.5:
 
         def in_english(at: float) -> float | None:
+            if rng.random() < 0.4:  # mere talk, where only some words are in the lexicon
+                return stage.put(stage.chatter(), at)
             return stage.say(" ".join(spanish.write_sentence(rng)), at, voice=voice)
 
         return _mode(stage, "to_spanish", time, in_english)

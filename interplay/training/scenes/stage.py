@@ -39,7 +39,7 @@ class Stage:
         self.rng, self.turns, self.bank, self.mix = rng, turns, bank, mix
         self.held_out, self.held_out_words = held_out, held_out_words
         self.voice = random_voice(rng, held_out=held_out)
-        self.natural = rng.choice((0.0, mix.natural, min(1.0, 2 * mix.natural))) if bank else 0.0
+        self.natural = rng.choice((0.0, mix.natural, mix.natural, min(1.0, 2 * mix.natural))) if bank else 0.0
         self.length_s = turns * MICRO_TURN_S
         self.power = np.zeros((turns * FRAMES, CHANNELS), np.float32)
         self.heard: list[tuple[int, str]] = []
@@ -102,11 +102,16 @@ class Stage:
         """The person says `text`, synthesised. Returns as `put` does."""
         return self.put(synthesise(text, voice or self.voice), time, gain_db=gain_db, open_=open_)
 
-    def beside(self, text: str, time: float, *, radio: bool = False) -> float:
-        """A second voice, farther away or out of a loudspeaker, says `text`: not for the listener, and not heard."""
-        rng = self.rng
-        clip = synthesise(text, random_voice(rng, held_out=self.held_out))
-        power = augment.distant(clip.power, radio=radio) * np.float32(10 ** (rng.uniform(-14, -6) / 10))
+    def beside(self, text: str, time: float, *, radio: bool = False, near: bool = False) -> float:
+        """A second voice, farther away or out of a loudspeaker, says `text`: not for the listener, and not heard.
+
+        near: only softer, as somebody at the same table; in natural scenes any recorded chatter instead of `text`."""
+        rng, clip = self.rng, None
+        if near and self.bank is not None and self.bank.chatter and rng.random() < self.natural:
+            clip = self.bank.pick(rng, self.bank.chatter)
+        clip = clip or synthesise(text, random_voice(rng, held_out=self.held_out))
+        power = clip.power if near else augment.distant(clip.power, radio=radio)
+        power = power * np.float32(10 ** (rng.uniform(-14, -6) / 10))
         start = int(time * FRAMES_PER_S)
         part = power[: max(0, len(self.power) - start)]
         self.power[start : start + len(part)] += part
@@ -218,11 +223,9 @@ class Stage:
         """A sentence that asks for nothing."""
         rng = self.rng
         if rng.random() < self.natural and self.bank is not None:
-            numbers = self.bank.with_word.get(want, []) if want else self.bank.chatter
-            if numbers:
-                clip = self.bank.pick(rng, numbers, keep=want)
-                if not _SUSPECT & set(clip.text()):
-                    return clip
+            clip = self.bank.saying(rng, want) if want else self.bank.pick(rng, self.bank.chatter)
+            if clip is not None and not _SUSPECT & set(clip.text()):
+                return clip
         return synthesise(write_chatter(rng, want, breadth=self.mix.breadth), self.voice)
 
     # --- the listener -----------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def elapsed(stage: Stage, time: float) -> float:
             return time + 1
         if rng.random() < 0.5:
             stage.talk(end + rng.uniform(0.3, 2.0), end + took - 0.8)
-        end = stage.request("elapsed", end + took)
+        end = stage.request("timer_stop" if rng.random() < 0.25 else "elapsed", end + took)
     return stage.length_s if end is None else end + 2.2
 
 

@@ -21,7 +21,7 @@ from interplay.training.scenes.stage import Stage
 from interplay.voice.engine import HibariEngine
 
 _ESSENTIAL = frozenset((*CONTENT, *WIDE, *NUMBERS, *TO_ENGLISH))
-LOST = 0.5  # a word that carries meaning keeps at least this share of its sound
+LOST = 0.65  # a word that carries meaning loses at most this share of its sound
 GONE = 0.8  # a small word that lost this share cannot be heard
 
 

@@ -169,7 +169,7 @@ def count(setting: Setting) -> Picture:
     ask = ask_count(rng, movement, held_out=setting.new_words)
     behind, front = surroundings(setting)
     shown = movement
-    if ask.what and rng.random() < 0.2:  # what is to be seen is not what was asked for
+    if ask.what and rng.random() < 0.3:  # what is to be seen is not what was asked for
         shown = rng.choice([m for m in (*MOVEMENTS, *OBJECTS) if m not in _alike(movement)])
     rhythm = bouts(rng, setting.begin(ask), until, MOST)
     if ask.what and rng.random() < 0.2:
