@@ -28,7 +28,7 @@ FRAMES = 32  # most pictures at a time
 GATE = 32  # columns that the copy gate's product is padded to
 
 
-Mixture = Callable[[Experts, Tensor], Tensor]
+Mixture = Callable[["Layer", Tensor], Tensor]
 # Adds (rows, n) to columns of (rows, vocabulary), see `Weights.pile`.
 Pile = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -43,6 +43,7 @@ class Layer(NamedTuple):
     up: Tensor
     down: Tensor
     experts: Experts | None
+    router: Tensor | None  # the experts' own, by columns
     gain: Tensor  # of the norm before the feed-forward, for the experts
 
 
@@ -59,6 +60,7 @@ def fuse(block: Block) -> Layer:
         across(block.up.weight * gain),
         across(block.down.weight),
         block.experts,
+        across(block.experts.router.weight) if block.experts is not None else None,
         gain,
     )
 
@@ -111,10 +113,10 @@ def pile_sorted(table: Tensor, columns: Tensor, more: Tensor) -> Tensor:
     return table.flatten().index_put((at.flatten(),), more.flatten(), accumulate=True).view(rows, width)
 
 
-def mixture(experts: Experts, x: Tensor) -> Tensor:
-    """What a mixture of experts adds: sorted by expert as in training, no expert on fewer than `ROWS` rows."""
+def mixture(layer: Layer, x: Tensor) -> Tensor:
+    """What a layer's mixture of experts adds: sorted by expert as in training, none on fewer than `ROWS` rows."""
     rows = x.flatten(0, -2)
-    weights, chosen = _route(experts, rows)
+    experts, weights, chosen = _route(layer, rows)
     expert = chosen.flatten()
     order = expert.argsort(stable=True)
     counts = torch.bincount(expert, minlength=len(experts.up)).tolist()
@@ -129,10 +131,10 @@ def mixture(experts: Experts, x: Tensor) -> Tensor:
     return _add_up(out[back].view(len(rows), experts.active, -1) * weights[..., None]).view_as(x)
 
 
-def mixture_whole(experts: Experts, x: Tensor) -> Tensor:
+def mixture_whole(layer: Layer, x: Tensor) -> Tensor:
     """The same with every expert on all rows, so that no shape depends on who chose what."""
     rows = x.flatten(0, -2)
-    weights, chosen = _route(experts, rows)
+    experts, weights, chosen = _route(layer, rows)
     enough, parts = rows4(rows), []
     for up, down in zip(experts.up, experts.down, strict=True):
         gate, value = (enough @ up).chunk(2, -1)
@@ -141,12 +143,14 @@ def mixture_whole(experts: Experts, x: Tensor) -> Tensor:
     return _add_up(torch.stack(parts)[chosen, each] * weights[..., None]).view_as(x)
 
 
-def _route(experts: Experts, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (rows, active), which sum to 1, and experts int64 (rows, active)."""
-    scores = logistic(F.linear(rows4(rows), across(experts.router.weight)))[: len(rows)]
+def _route(layer: Layer, rows: Tensor) -> tuple[Experts, Tensor, Tensor]:
+    """The layer's experts, weights (rows, active), which sum to 1, and int64 (rows, active): who was chosen."""
+    experts, router = layer.experts, layer.router
+    assert experts is not None and router is not None
+    scores = logistic(F.linear(rows4(rows), router))[: len(rows)]
     chosen = (scores + experts.bias).topk(experts.active, -1).indices
     weights = scores.gather(-1, chosen)
-    return weights / weights.sum(-1, keepdim=True), chosen
+    return experts, weights / weights.sum(-1, keepdim=True), chosen
 
 
 def _add_up(pairs: Tensor) -> Tensor:
@@ -209,8 +213,7 @@ class Weights:
         """`x` (rows, width) with what the clock adds in micro-turns `turns` (rows,); see `blocks.clock`."""
         if self.hands is None:
             return x
-        angles = (turns.double() * self.config.positions)[:, None] * self.inverse
-        hands = torch.cat([angles.cos(), angles.sin()], -1).float()
+        hands = torch.cat([part[:, 0] for part in self.rotary(turns, 0)], -1)  # of the first position
         return x + F.linear(rows4(hands), self.hands)[: len(x)]
 
     def look_up(self, ids: Tensor) -> Tensor:
@@ -266,7 +269,7 @@ class Weights:
         h = unit(x)
         gate, value = F.linear(h, layer.up).chunk(2, -1)
         more = F.linear(F.silu(gate) * value, layer.down)
-        return x + more if layer.experts is None else x + more + mixture(layer.experts, h * layer.gain)
+        return x + more if layer.experts is None else x + more + mixture(layer, h * layer.gain)
 
     def recall(self, last: Tensor, found: Tensor) -> Tensor:
         """`last` (rows, width) with what is recalled (rows, 64)."""
