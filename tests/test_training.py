@@ -498,6 +498,17 @@ def test_recorded_talk_says_any_word_that_its_speaker_said_elsewhere(tmp_path):
     assert {" ".join(plain.saying(rng, "tiger").text()) for _ in range(20)} == {"tiger lemon garden"}
 
 
+def test_a_data_folder_with_requests_alone_has_no_talk_and_scenes_make_their_own(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(40_000, 0.01, np.float32), 16_000)
+    words = [[word, 0.5 * (i + 1)] for i, word in enumerate(("say", "water", "every", "two", "seconds"))]
+    (tmp_path / "index.jsonl").write_text(json.dumps({"file": "a.wav", "text": "", "speaker": "ann", "words": words}))
+    bank = Bank([tmp_path])
+    assert bank.talk(random.Random(0)) is None and len(bank) == 1
+    for program in ("chatter", "keep", "translate"):
+        mix = Mix.only(program, natural=1.0)
+        assert Composer(random.Random(1), 150, bank, mix).compose().heard
+
+
 def test_the_average_of_two_checkpoints_lies_between_them(tmp_path):
     from interplay.cli import main
     from interplay.model.vocabulary import Vocabulary

@@ -170,6 +170,7 @@ class Bank:
         self.varied = not keep_only
         self._words: list[tuple[tuple[str, float], ...]] = []
         self._speakers: list[frozenset[str]] = []
+        self._places: list[list[int]] = []  # of a clip's words that can be exchanged
         self._spoken: dict[tuple[frozenset[str], bool], list[tuple[int, int]]] = defaultdict(list)
         self._occurrences: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._talk: dict[frozenset[str], list[int]] = defaultdict(list)
@@ -214,7 +215,8 @@ class Bank:
         self._log.append(np.log10(power + 1e-8).astype(np.float16))
         self._words.append(words)
         self._speakers.append(speakers)
-        for place in _exchangeable(text):
+        self._places.append(_exchangeable(text))
+        for place in self._places[number]:
             self._spoken[speakers, text[place] in _CONTENT].append((number, place))
             self._occurrences[text[place]].append((number, place))
         if request is not None:
@@ -226,7 +228,7 @@ class Bank:
         self.chatter.append(number)
         for word, _ in words:
             self.with_word[word].append(number)
-        if _exchangeable(text):
+        if self._places[number]:
             self._talk[speakers].append(number)
 
     def _others(self, speakers: frozenset[str], content: bool) -> list[tuple[int, int]]:
@@ -240,10 +242,9 @@ class Bank:
     def reworded(self, rng: random.Random, number: int) -> Clip:
         """The clip with some content words and small numbers exchanged for others that the same speaker said elsewhere:
         a bank has few sentences, and who knows them need not listen. As it was, if it would mean something else."""
-        speakers, text = self._speakers[number], [word for word, _ in self._words[number]]
         exchanged = {}
-        for place in _exchangeable(text):
-            others = self._others(speakers, text[place] in _CONTENT)
+        for place in self._places[number]:
+            others = self._others(self._speakers[number], self._words[number][place][0] in _CONTENT)
             if len(others) > 3 and rng.random() < 0.7:
                 exchanged[place] = rng.choice(others)
         return self._spliced(number, exchanged)
@@ -278,17 +279,19 @@ class Bank:
             talk = self._talk[self._speakers[there[0]]]
             if talk:
                 number = rng.choice(talk)
-                text = [w for w, _ in self._words[number]]
-                clip = self._spliced(number, {rng.choice(_exchangeable(text)): there})
+                clip = self._spliced(number, {rng.choice(self._places[number]): there})
                 if word in clip.text():
                     return self._another(rng, clip)
-        return self.pick(rng, numbers, keep=word) if numbers else None
+        return self._another(rng, self.clip(rng.choice(numbers))) if numbers else None
 
-    def pick(self, rng: random.Random, numbers: list[int], *, keep: str | None = None) -> Clip:
-        """One of these clips, half of the time as another speaker at another pace would have said it, and often with
-        other words in it, unless there is one to `keep`."""
+    def talk(self, rng: random.Random) -> Clip | None:
+        """Recorded talk that asks for nothing; None if there is none."""
+        return self.pick(rng, self.chatter) if self.chatter else None
+
+    def pick(self, rng: random.Random, numbers: list[int]) -> Clip:
+        """One of these clips, often with other words in it, mostly as another speaker would have said it."""
         number = rng.choice(numbers)
-        clip = self.reworded(rng, number) if keep is None and self.varied and rng.random() < 0.5 else self.clip(number)
+        clip = self.reworded(rng, number) if self.varied and rng.random() < 0.5 else self.clip(number)
         return self._another(rng, clip)
 
     def _another(self, rng: random.Random, clip: Clip) -> Clip:

@@ -81,8 +81,9 @@ def keep(stage: Stage, time: float) -> float:
 def _backchannel(stage: Stage) -> Clip:
     """ "Mhm", "right yeah": the floor stays with the listener. Said while it talks, "go on" is one too."""
     rng = stage.rng
-    recorded = stage.recorded("resume" if rng.random() < 0.25 else "backchannel", 0.0)
-    if recorded is not None and (len(recorded.words) == 2 or set(recorded.text()) <= set(BACKCHANNELS)):
+    kind = "resume" if rng.random() < 0.25 else "backchannel"
+    recorded = stage.recorded(kind, 0.0)
+    if recorded is not None and (kind == "backchannel" or len(recorded.words) == 2):
         return recorded
     text = " ".join(rng.choices(BACKCHANNELS, k=rng.choice((1, 1, 1, 2, 3))))
     return synthesise("go on" if rng.random() < 0.1 else text, stage.voice)

@@ -219,6 +219,8 @@ class Listener:
 
     def _obey(self, request: Request, end_s: float, turn: int) -> None:
         self.requests.append((end_s, request))
+        if request.topic == "timer_stop" and self.rules.clock_s is not None:
+            request = Request("elapsed")  # it is the stopwatch that runs
         match request.kind:
             case "stop":
                 self.rules.stop(turn)
@@ -235,7 +237,7 @@ class Listener:
             case "withdraw":
                 self._outstanding = False
                 self._drop_answers()
-            case "tool" if not (request.topic == "timer_stop" and self.rules.clock_s is not None):
+            case "tool":
                 self.calls += [*request.phrase, "over"]
                 self._calls_from = turn + 1
             case "delegate":

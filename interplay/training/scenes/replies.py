@@ -47,7 +47,7 @@ class Replies:
                 return Reply(request.phrase, 1)
             case "repeat":
                 return Reply(request.phrase, REPLY_TURNS)
-            case "elapsed" | "tool":  # of the tools, only "stop the timer" while the stopwatch runs is answered
+            case "elapsed":
                 return Reply(self._elapsed(end_s, rules))
             case "since":
                 last = rules.last_said_s.get(request.cue)

@@ -107,8 +107,8 @@ class Stage:
 
         near: only softer, as somebody at the same table; in natural scenes any recorded chatter instead of `text`."""
         rng, clip = self.rng, None
-        if near and self.bank is not None and self.bank.chatter and rng.random() < self.natural:
-            clip = self.bank.pick(rng, self.bank.chatter)
+        if near and self.bank is not None and rng.random() < self.natural:
+            clip = self.bank.talk(rng)
         clip = clip or synthesise(text, random_voice(rng, held_out=self.held_out))
         power = clip.power if near else augment.distant(clip.power, radio=radio)
         power = power * np.float32(10 ** (rng.uniform(-14, -6) / 10))
@@ -223,7 +223,7 @@ class Stage:
         """A sentence that asks for nothing."""
         rng = self.rng
         if rng.random() < self.natural and self.bank is not None:
-            clip = self.bank.saying(rng, want) if want else self.bank.pick(rng, self.bank.chatter)
+            clip = self.bank.saying(rng, want) if want else self.bank.talk(rng)
             if clip is not None and not _SUSPECT & set(clip.text()):
                 return clip
         return synthesise(write_chatter(rng, want, breadth=self.mix.breadth), self.voice)

@@ -67,6 +67,5 @@ def record(
 
 
 def _sentence(rng: random.Random, bank: Bank | None, voice: SyntheticVoice) -> Clip:
-    if bank is not None and bank.chatter and rng.random() < 0.6:
-        return bank.pick(rng, bank.chatter)
-    return synthesise(write_chatter(rng), voice)
+    clip = bank.talk(rng) if bank is not None and rng.random() < 0.6 else None
+    return clip or synthesise(write_chatter(rng), voice)
