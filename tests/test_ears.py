@@ -113,6 +113,21 @@ async def test_a_broken_process_costs_one_answer_and_not_the_next(moonshine: Moo
     assert second.poll() is not None, "closing ends the process"
 
 
+async def test_a_process_that_broke_is_not_asked_again_even_if_it_still_looks_alive(moonshine: Moonshine) -> None:
+    """The pipes of a killed process close before the system says that it is dead."""
+    sound = mono(EXAMPLES / "chatter.flac")
+    moonshine.warm()
+    first = moonshine._process
+    assert first is not None
+    first.poll = lambda: None  # type: ignore[method-assign]
+    os.kill(first.pid, signal.SIGKILL)
+    with pytest.raises(InterplayError, match="the recogniser broke"):
+        await moonshine.recognise(sound)
+    assert await moonshine.recognise(sound)
+    assert moonshine._process is not first
+    moonshine.close()
+
+
 @pytest.mark.parametrize("clock", [SimulatedClock, pytest.param(RealClock, marks=pytest.mark.slow)])
 async def test_the_background_answers_what_was_really_said(moonshine: Moonshine, tmp_path: Path, clock: type) -> None:
     """The foreground hears words of its own small world; the tower and the year are in none of them."""

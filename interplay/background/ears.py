@@ -135,11 +135,16 @@ class Moonshine:
 
     def close(self) -> None:
         """End the process; the next question starts another."""
+        self._end(self._process)
+
+    def _end(self, process: subprocess.Popen[bytes] | None) -> None:
+        if process is None:
+            return
         with self._starting:
-            process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
+            if self._process is process:
+                self._process = None
+        process.kill()
+        process.wait()
 
     def _ask(self, audio: np.ndarray) -> list[Heard]:
         with self._turn:
@@ -147,11 +152,16 @@ class Moonshine:
             process = self._process
             if process is None or process.stdin is None or process.stdout is None:
                 raise InterplayError("it was ended")
-            process.stdin.write(struct.pack("<I", len(audio)) + audio.tobytes())
-            process.stdin.flush()
-            line = process.stdout.readline()
-        if not line:
-            raise InterplayError("its process has ended")
+            try:
+                process.stdin.write(struct.pack("<I", len(audio)) + audio.tobytes())
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except OSError:
+                self._end(process)
+                raise
+            if not line:
+                self._end(process)  # its pipes close before `poll` knows that it is dead: the next would ask it again
+                raise InterplayError("its process has ended")
         said = json.loads(line)
         if "error" in said:
             raise InterplayError(str(said["error"])[:200])
