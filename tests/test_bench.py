@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+from dataclasses import replace
 from multiprocessing import Pipe
 
 import numpy as np
@@ -13,17 +14,19 @@ pytest.importorskip("espeakng_loader")
 from interplay.bench.item import Due, Item, Reaction, Tape
 from interplay.bench.long_session import LongStage, Plan, people, within
 from interplay.bench.mixing import SPEECH_RMS, level, mix
-from interplay.bench.people import Utterance
+from interplay.bench.people import SyntheticCast, Utterance
 from interplay.bench.runner import Player, Run
 from interplay.bench.score import contains, judge, macro, talk
-from interplay.bench.speaking import CUE_WINDOW_S, TIME_WINDOW_S
+from interplay.bench.speaking import CUE_WINDOW_S, CUESPEAK, TIME_WINDOW_S
 from interplay.bench.stage import Echo, Loss
 from interplay.bench.stats import bootstrap, wilson
+from interplay.bench.synthesiser import synthesiser
 from interplay.bench.task import Setup
 from interplay.bench.wording import spoken_number, use_phrasings, write_request
 from interplay.cli import main
 from interplay.core.types import BadInput, InterplayError, MicroTurnIn, MicroTurnOut
 from interplay.foreground.base import Capabilities, ForegroundSpec
+from interplay.training.espeak import random_voice
 from interplay.training.language.forms import FORMS
 from tests.bench_oracle import Tone, item_task
 
@@ -193,6 +196,20 @@ def test_items_are_balanced_and_their_windows_lie_where_they_should(name):
         assert np.abs(i.audio).max() <= 1
     if name == "cuespeak":  # the person goes on talking after the cue that counts
         assert all(i.expected and i.words[-1][1] > i.expected.start - CUE_WINDOW_S[0] + 0.3 for i in made)
+
+
+def test_an_item_is_the_same_whatever_was_spoken_before():
+    cast, numbers = SyntheticCast(), (0, 1, 2)
+    first = [CUESPEAK.item(cast, 0, number).audio for number in numbers]
+    again = [CUESPEAK.item(cast, 0, number).audio for number in reversed(numbers)][::-1]
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+def test_the_voice_that_does_not_exist_is_told_and_the_next_sentence_spoken():
+    voice = random_voice(random.Random(0))
+    with pytest.raises(ValueError, match="no voice"):
+        synthesiser().speak("hello", replace(voice, accent="xx/nowhere"))
+    assert synthesiser().speak("hello there", voice)[1][1][0] == "there"
 
 
 def test_a_tape_keeps_time():

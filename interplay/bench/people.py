@@ -32,10 +32,11 @@ from interplay.bench.families import (
     means_something,
 )
 from interplay.bench.mixing import level, spoken_part
+from interplay.bench.synthesiser import synthesiser
 from interplay.core.types import INPUT_RATE, BadInput
 from interplay.model.vocabulary import tokens
 from interplay.training.clips import read_records, speakers_of, word_ends
-from interplay.training.espeak import SyntheticVoice, engine, random_voice
+from interplay.training.espeak import SyntheticVoice, random_voice
 
 # What a sentence of the hearing task is; None: chatter.
 SENTENCES = (EVERY, AFTER, CUE, REPEAT, STOP, SUM, FACT, OPEN, None, None, None, None)
@@ -130,7 +131,7 @@ class SyntheticPerson:
 
     def say(self, text: str) -> Utterance:
         """Any text, lower case and without punctuation."""
-        audio, words = engine().speak(text, self.voice)
+        audio, words = synthesiser().speak(text, self.voice)
         return Utterance(level(audio), tuple(words), self.name)
 
 

@@ -12,10 +12,11 @@ from interplay.bench.people import Cast, SyntheticPerson, Unspoken, Utterance
 from interplay.bench.pool import ItemTask, Row, Summary, task
 from interplay.bench.runner import Player
 from interplay.bench.stats import bootstrap, median, median_interval
+from interplay.bench.synthesiser import synthesiser
 from interplay.bench.wording import SPELLED, write_sentence
 from interplay.bench.wording import TO_ENGLISH as ENGLISH
 from interplay.bench.wording import TO_SPANISH as SPANISH
-from interplay.training.espeak import engine, spanish_voice
+from interplay.training.espeak import spanish_voice
 
 WINDOW_S = (-0.2, 5.0)  # around the end of the word that is translated
 PACE = (90, 130)  # words a minute: somebody who is interpreted leaves the interpreter time
@@ -51,7 +52,7 @@ def make(category: str, rng: random.Random, cast: Cast) -> Item:
 def speak_spanish(english: list[str], person: SyntheticPerson, rng: random.Random) -> Utterance:
     """The Spanish for a sentence by the same synthetic speaker; the words come back in plain letters."""
     plain = [SPANISH[word] for word in english]
-    audio, timed = engine().speak(" ".join(SPELLED[word] for word in plain), spanish_voice(person.voice, rng))
+    audio, timed = synthesiser().speak(" ".join(SPELLED[word] for word in plain), spanish_voice(person.voice, rng))
     words = tuple((word, end) for word, (_, end) in zip(plain, timed, strict=True))
     return Utterance(level(audio), words, person.name)
 

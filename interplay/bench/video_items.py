@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from interplay.bench.mixing import level, mix
+from interplay.bench.synthesiser import synthesiser
 from interplay.core.types import INPUT_RATE, INPUT_SAMPLES, MICRO_TURN_S, InterplayError
 from interplay.session import SurfaceIn, TurnView
-from interplay.training.espeak import engine, random_voice
+from interplay.training.espeak import random_voice
 from interplay.training.language import write_chatter
 from interplay.training.video.programs import PROGRAMS, Picture, Setting
 
@@ -97,7 +98,7 @@ def item(
 
 def _asked(rng: random.Random, words: tuple[str, ...], held_out: bool) -> tuple[np.ndarray, float]:
     """The request, spoken, under noise; and the second at which it is over."""
-    speech, timed = engine().speak(" ".join(words), random_voice(rng, held_out=held_out))
+    speech, timed = synthesiser().speak(" ".join(words), random_voice(rng, held_out=held_out))
     begin = rng.uniform(0.1, 0.5)
     audio = mix([(begin, level(speech))], TURNS * MICRO_TURN_S, snr_db=15.0, seed=rng.getrandbits(31))
     return audio, begin + timed[-1][1]
@@ -107,7 +108,7 @@ def _talk(rng: random.Random, chatter: bool, held_out: bool) -> np.ndarray:
     """Room noise, with talk that asks for nothing or without."""
     voice, time, parts = random_voice(rng, held_out=held_out), rng.uniform(0.5, 2.0), []
     while chatter and time < TURNS * MICRO_TURN_S - 3:
-        speech, _ = engine().speak(write_chatter(rng), voice)
+        speech, _ = synthesiser().speak(write_chatter(rng), voice)
         parts.append((time, level(speech)))
         time += len(speech) / INPUT_RATE + rng.choice((0.5, 1.0, 2.0, 4.0))
     return mix(parts, TURNS * MICRO_TURN_S, snr_db=15.0, seed=rng.getrandbits(31))
