@@ -18,7 +18,7 @@ _ASK = (
 _SAY = (
     "say", "say", "say", "say the word", "tell me", "give me", "call out", "shout", "let me hear", "announce", "speak",
     "say out loud", "read out", "mention", "whisper", "yell", "reply with", "respond with", "come up with", "pronounce",
-    "sing", "state", "put in",
+    "sing", "state", "put in", "answer", "answer with",
 )  # fmt: skip
 _END = ("", "", "", "", "please", "for me", "now", "okay", "thanks", "if you can", "would you", "my friend")
 _STOPWATCH = ("the stopwatch", "the clock", "timing", "measuring", "counting the seconds")
@@ -39,7 +39,11 @@ ALTERNATIVES: dict[str, tuple[str, ...]] = {
     "then": ("and", "and", "then", "and after that", "before you"),
     "over": ("are over", "are up", "have passed", "are gone"),
     "when": ("when", "once", "as soon as"),
-    "whenever": ("when", "whenever", "every time", "each time", "any time", "if", "once"),
+    "whenever": (
+        "when", "whenever", "every time", "each time", "any time", "if", "once", "as soon as", "the moment", "in case",
+    ),
+    "keep": ("keep on", "keep", "go on", "carry on", "continue"),
+    "like": ("i would love to", "i would like to", "i want to", "let me", "you will let me"),
     "hear": (
         "i say", "i say", "i say the word", "you hear", "you hear the word", "you hear me say", "i mention",
         "i mention the word", "i use the word",
@@ -60,6 +64,11 @@ LOOSE: dict[str, tuple[str, ...]] = {
         "{always} {remind} {p} with {n} seconds in between {end}",
         "every {n} seconds i want to hear {p} {end}",
         "every {n} seconds i need to hear {p} {end}",
+        "{like} hear {p} once every {n} seconds {until}",
+        "{like} hear {p} after every {n} seconds {until}",
+        "{like} hear {p} every {n} seconds {until}",
+        "{ask} {keep} saying {p} every {n} seconds {until}",
+        "{ask} {keep} telling me {p} every {n} seconds {until}",
     ),
     "after": (
         "{ask} {remind} {p} in {n} seconds {end}",
@@ -80,7 +89,9 @@ LOOSE: dict[str, tuple[str, ...]] = {
     ),
     "cue": (
         "{whenever} {hear} {x} {reply} {p} {end}",
+        "{whenever} {hear} {x} then {reply} {p} {end}",
         "{always} {say} {p} {whenever} {hear} {x} {end}",
+        "{like} hear {p} {whenever} {hear} {x} {end}",
         "{whenever} the word {x} comes up {reply} {p} {end}",
         "{always} {say} {p} right after {hear} {x} {end}",
         "right after {hear} {x} {reply} {p} {end}",
@@ -97,6 +108,9 @@ LOOSE: dict[str, tuple[str, ...]] = {
         "{done} you can {quit} {thing} {end}",
         "{done} no more of that {end}",
         "{done} do not say that anymore {end}",
+        "{done} enough of that {end}",
+        "{done} that was enough {end}",
+        "{ask} let it be {end}",
     ),
     "clock": (
         "{ask} start {stopwatch} {end}",

@@ -19,7 +19,7 @@ from interplay.training.scenes.stage import Stage
 def _begun(stage: Stage, time: float, words: int) -> bool:
     """The person asks for something long; True when the listener has said `words` words of it and is still at it."""
     rng = stage.rng
-    if rng.random() < 0.2:
+    if rng.random() < 0.3:
         stage.run(time)
         stage.run(stage.type(stage.write(rng.choice(LONG)), time))
     elif stage.request(rng.choice(LONG), time) is None:
@@ -71,7 +71,7 @@ def keep(stage: Stage, time: float) -> float:
         else:
             text = fill(rng.choice(SIDE_TALK), rng)
             text = addressed(text, rng) if rng.random() < 0.4 else text
-            stage.beside(text, at, radio=rng.random() < 0.4, near=rng.random() < 0.4)
+            stage.beside(text, at, radio=rng.random() < 0.4, near=rng.random() < 0.6)
         stage.run(at + rng.uniform(1.0, 2.5))
         if not stage.listener.speaking:
             break
