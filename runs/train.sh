@@ -2,6 +2,7 @@
 # A recipe from nothing to a measured checkpoint: speech to train on, training, bench.
 #   runs/train.sh NAME DEVICE [PROCESSES]     usually through nano.sh, small.sh or moe.sh
 # DIAL=0.1 spends a tenth of the compute. DATA="FOLDER FOLDER" adds recorded or neural speech. Run again: it resumes.
+# START=CHECKPOINT goes on from those weights instead of from nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=$1 device=$2 processes=${3:-1} dial=${DIAL:-1} out=out/$1
@@ -16,7 +17,8 @@ folders+=(${more[@]+"${more[@]}"})
 data=()
 for folder in "${folders[@]}"; do data+=(--data "$folder"); done
 
-resume=()
-[ -f "$out/state.pt" ] && resume=(--resume)
-"$interplay" train "runs/$name.toml" --device "$device" --processes "$processes" --dial "$dial" "${data[@]}" ${resume[@]+"${resume[@]}"}
+begin=()
+[ -n "${START:-}" ] && begin=(--start-from "$START")
+[ -f "$out/state.pt" ] && begin=(--resume)
+"$interplay" train "runs/$name.toml" --device "$device" --processes "$processes" --dial "$dial" "${data[@]}" ${begin[@]+"${begin[@]}"}
 "$interplay" bench timespeak cuespeak hearing turn_taking --checkpoint "$out/model.safetensors" --n 100 --json "$out/bench.json"

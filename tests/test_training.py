@@ -324,6 +324,20 @@ def test_a_recipe_with_a_wrong_key_is_one_clear_line(tmp_path):
         load_recipe(tmp_path / "absent.toml")
 
 
+def test_a_recipe_on_a_base_changes_what_it_names_and_nothing_else(tmp_path):
+    runs = Path(__file__).parent.parent / "runs"
+    plain, on = load_recipe(runs / "nano.toml"), load_recipe(runs / "nano-on.toml")
+    assert on.name == "nano-on" and on.train.lr < plain.train.lr / 2
+    assert (on.model, on.data.mix, on.train.lengths) == (plain.model, plain.data.mix, plain.train.lengths)
+    (tmp_path / "a.toml").write_text('base = "b.toml"\n[train]\nsteps = 3\n')
+    (tmp_path / "b.toml").write_text('base = "a.toml"\n')
+    with pytest.raises(BadInput, match="its own base"):
+        load_recipe(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_text('base = "absent.toml"\n')
+    with pytest.raises(BadInput, match="no recipe at"):
+        load_recipe(tmp_path / "a.toml")
+
+
 def _average(share, seen=None):
     numbers = [torch.tensor([1.0 + share.rank]), torch.tensor([[10.0 * share.rank, 4.0]])]
     share.mean(numbers)

@@ -77,12 +77,7 @@ class Recipe:
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises BadInput naming the line or the key that is wrong."""
-    try:
-        raw = tomllib.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise BadInput(f"no recipe at {path}; recipes live in runs/") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise BadInput(f"{path}: not a recipe ({error})") from error
+    raw = _read(path)
     train = dict(raw.get("train", {}))
     if "lengths" in train:
         train["lengths"] = tuple(tuple(row) for row in train["lengths"])
@@ -104,6 +99,24 @@ def load_recipe(path: Path) -> Recipe:
     if recipe.data.video and not recipe.model.glances:
         raise BadInput(f"{path}: [data] video needs a model with eyes: set [model] glances")
     return recipe
+
+
+def _read(path: Path, beneath: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A recipe's keys; where it names a `base`, a recipe beside it, that one's with its own on top."""
+    try:
+        raw = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise BadInput(f"no recipe at {path}; recipes live in runs/") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"{path}: not a recipe ({error})") from error
+    if "base" not in raw:
+        return raw
+    base = path.parent / str(raw.pop("base"))
+    if base.resolve() in (path.resolve(), *beneath):
+        raise BadInput(f"{path}: a recipe cannot be its own base")
+    below = _read(base, (*beneath, path.resolve()))
+    tables = {name: {**below[name], **raw[name]} for name in below.keys() & raw.keys() if isinstance(raw[name], dict)}
+    return below | raw | tables
 
 
 def _section(path: Path, name: str, kind: type, values: dict[str, Any]) -> Any:
