@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 # `deliver` has the session read a background result aloud, `yield` cuts what it still reads.
 DECISIONS = ("listen", "speak", "backchannel", "yield", "delegate", "deliver", "tool")
 LISTEN, SPEAK, BACKCHANNEL = 0, 1, 2
+DELEGATE = DECISIONS.index("delegate")
 WORDED = frozenset(DECISIONS.index(name) for name in ("speak", "backchannel", "tool"))
 
 # Marks of a micro-turn's input: the slice never came, a background result waits, the voice is reading a result.

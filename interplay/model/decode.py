@@ -7,10 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from interplay.model.config import LISTEN, WORDED
+from interplay.model.config import DELEGATE, LISTEN, WORDED
 from interplay.model.transformer import Outputs
 
 SURE = 0.65  # how likely acting must be; on a coin toss it says a third more that nobody asked for (docs/LOG.md)
+
+# A delegation takes so much of that. It is one moment, and no later input says whether it came: unsure between two
+# micro-turns, the model takes it for done in the second, and announces an answer that nobody looks for.
+HAND_OVER = 0.5
 
 
 class Chosen(NamedTuple):
@@ -23,10 +27,13 @@ class Chosen(NamedTuple):
 
 def decide(odds: Tensor, threshold: float | Tensor = SURE) -> Tensor:
     """odds: of the decisions, (batch, 7). Listen, unless acting is likelier than `threshold`, one for all or float
-    (batch,); then the likeliest of the rest. Returns int64 (batch,)."""
+    (batch,), or delegating, the likeliest act, than `HAND_OVER` of it; then the likeliest act. Returns int64
+    (batch,)."""
     rest = odds.clone()
     rest[:, LISTEN] = -1
-    return rest.argmax(-1).where(1 - odds[:, LISTEN] > threshold, LISTEN)
+    act = rest.argmax(-1)
+    handing = (act == DELEGATE) & (odds[:, DELEGATE] > HAND_OVER * threshold)
+    return act.where((1 - odds[:, LISTEN] > threshold) | handing, LISTEN)
 
 
 def choose(out: Outputs, threshold: float = SURE) -> Chosen:
