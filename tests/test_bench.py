@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import time
 from dataclasses import replace
 from multiprocessing import Pipe
 
@@ -20,7 +21,7 @@ from interplay.bench.score import contains, judge, macro, talk
 from interplay.bench.speaking import CUE_WINDOW_S, CUESPEAK, TIME_WINDOW_S
 from interplay.bench.stage import Echo, Loss
 from interplay.bench.stats import bootstrap, wilson
-from interplay.bench.synthesiser import synthesiser
+from interplay.bench.synthesiser import ForkedEspeak, synthesiser
 from interplay.bench.task import Setup
 from interplay.bench.wording import spoken_number, use_phrasings, write_request
 from interplay.cli import main
@@ -203,6 +204,15 @@ def test_an_item_is_the_same_whatever_was_spoken_before():
     first = [CUESPEAK.item(cast, 0, number).audio for number in numbers]
     again = [CUESPEAK.item(cast, 0, number).audio for number in reversed(numbers)][::-1]
     assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+def test_a_sentence_is_the_same_in_another_process_at_another_time():
+    """The breath of `f2` is noise, which espeak-ng seeds with the second of the day."""
+    breathy = replace(random_voice(random.Random(0)), variant="f2")
+    first, _ = ForkedEspeak().speak("hello there", breathy)
+    time.sleep(1.1)
+    again, _ = ForkedEspeak().speak("hello there", breathy)
+    assert np.array_equal(first, again)
 
 
 def test_the_voice_that_does_not_exist_is_told_and_the_next_sentence_spoken():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import struct
 import subprocess
 import sys
 from functools import cache
@@ -21,31 +20,32 @@ import numpy as np
 from interplay.core.types import Missing
 from interplay.training.espeak import Espeak, SyntheticVoice, engine
 
-_LENGTH = struct.Struct("<I")
-
 
 class ForkedEspeak:
     """Speaks as `Espeak` does, every sentence from the same fresh state. One per process; not for several threads."""
 
     def __init__(self) -> None:
-        code = "from interplay.bench.synthesiser import serve; serve()"
-        self._helper = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._answer()
+        self._helper = subprocess.Popen(
+            [sys.executable, "-c", "from interplay.bench.synthesiser import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the bench; this ends with its pipe
+        )
+        self._exchange()
 
     def speak(self, text: str, voice: SyntheticVoice) -> tuple[np.ndarray, list[tuple[str, float]]]:
         """As `Espeak.speak`. Raises Missing where the helper is gone."""
-        assert self._helper.stdin is not None
-        try:
-            _write(self._helper.stdin, (text, voice))
-        except OSError as error:
-            raise Missing(f"the process that speaks for the bench has ended ({error})") from error
-        return self._answer()
+        return self._exchange((text, voice))
 
-    def _answer(self) -> Any:
-        assert self._helper.stdout is not None
-        answer = _read(self._helper.stdout)
-        if answer is None:
-            raise Missing("the process that speaks for the bench has ended")
+    def _exchange(self, *requests: object) -> Any:
+        """Send what there is to send, and take the next answer."""
+        assert self._helper.stdin is not None and self._helper.stdout is not None
+        try:
+            for request in requests:
+                _send(self._helper.stdin, request)
+            answer = pickle.load(self._helper.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            raise Missing("the process that speaks for the bench has ended") from error
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -57,33 +57,29 @@ def serve() -> None:
     try:
         espeak = Espeak()
     except Missing as error:
-        return _write(answers, error)
-    _write(answers, True)
-    while (request := _read(requests)) is not None:
+        return _send(answers, error)
+    _send(answers, True)
+    while True:
+        try:
+            request = pickle.load(requests)
+        except EOFError:
+            return None
         child = os.fork()
         if not child:
             try:
                 answer: object = espeak.speak(*request)
             except ValueError as error:
                 answer = error
-            _write(answers, answer)
+            _send(answers, answer)
             os._exit(0)  # nothing of this process is to be tidied up twice
         _, status = os.waitpid(child, 0)
         if status:
             return None  # an answer may be missing: better none than the wrong one
-    return None
 
 
-def _write(stream: IO[bytes], message: object) -> None:
-    data = pickle.dumps(message)
-    stream.write(_LENGTH.pack(len(data)) + data)
+def _send(stream: IO[bytes], message: object) -> None:
+    pickle.dump(message, stream)
     stream.flush()
-
-
-def _read(stream: IO[bytes]) -> Any:
-    """The next message, None at the end of the stream."""
-    head = stream.read(_LENGTH.size)
-    return pickle.loads(stream.read(_LENGTH.unpack(head)[0])) if len(head) == _LENGTH.size else None
 
 
 @cache

@@ -96,6 +96,8 @@ class Espeak:
         self._rate = self._lib.espeak_Initialize(_SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), 0)
         if self._rate <= 0:
             raise Missing("espeak-ng could not be initialised: reinstall espeakng-loader")
+        # The breath of some voices is noise, seeded with the time of day unless told otherwise.
+        self._lib.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self._samples: list[np.ndarray] = []
         self._events: list[tuple[int, float]] = []
         self._callback = _Callback(self._collect)  # keep a reference: C holds only the pointer
