@@ -322,6 +322,9 @@ def test_a_recipe_with_a_wrong_key_is_one_clear_line(tmp_path):
         load_recipe(path)
     with pytest.raises(BadInput, match="no recipe at"):
         load_recipe(tmp_path / "absent.toml")
+    path.write_text("train = 3\n")
+    with pytest.raises(BadInput, match=r"train is a table: write \[train\]"):
+        load_recipe(path)
 
 
 def test_a_recipe_on_a_base_changes_what_it_names_and_nothing_else(tmp_path):

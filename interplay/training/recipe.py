@@ -109,6 +109,9 @@ def _read(path: Path, beneath: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise BadInput(f"no recipe at {path}; recipes live in runs/") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BadInput(f"{path}: not a recipe ({error})") from error
+    for name in ("model", "train", "data"):
+        if not isinstance(raw.get(name, {}), dict):
+            raise BadInput(f"{path}: {name} is a table: write [{name}] and its keys below")
     if "base" not in raw:
         return raw
     base = path.parent / str(raw.pop("base"))
