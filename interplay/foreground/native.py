@@ -16,7 +16,7 @@ from interplay.engine.selftest import assemble
 from interplay.foreground.base import Capabilities, ForegroundSpec
 from interplay.foreground.interpret import Intake, Narrator
 from interplay.model import checkpoint as checkpoints
-from interplay.model.config import DECISIONS, PREFIX_WORDS
+from interplay.model.config import DELEGATE, PREFIX_WORDS
 from interplay.model.decode import SURE
 from interplay.model.dmel import DMelStream
 from interplay.model.transformer import InteractionModel
@@ -68,7 +68,7 @@ class NativeForeground:
         self.words = vocabulary
         self.vocabulary = vocabulary.words[2:]
         self.eyes = model.config.glances > 0
-        delegates = float(model.decision.bias[DECISIONS.index("delegate")].detach()) > NEVER
+        delegates = float(model.decision.bias[DELEGATE].detach()) > NEVER
         self.capabilities = Capabilities(False, self.eyes, delegates, together=min(TOGETHER, slots))
         if engine is None:
             video_slots = VIDEO_SLOTS if self.eyes else 0
