@@ -25,7 +25,7 @@ from interplay.bench.score import contains, judge, share
 from interplay.bench.speaking import TIME_WINDOW_S
 from interplay.bench.stage import ENVELOPE_S
 from interplay.bench.stats import bootstrap, mean
-from interplay.core.types import INPUT_RATE
+from interplay.core.types import INPUT_RATE, MICRO_TURN_S
 
 AUDIBLE_RMS = 0.005  # -46 dBFS; the voice speaks at -20
 GAP_S = 0.5  # Full-Duplex-Bench merges the agent's speech over gaps of this length
@@ -35,18 +35,19 @@ HOLD_S = 1.2  # between two words of speech that goes on
 OTHERS_DB = (-12.0, -6.0)
 
 
-def talking(tape: Tape, person: Person, rng: random.Random) -> tuple[Ask, tuple[tuple[float, str], ...]]:
-    """Have the person set the agent talking; typed where nobody recorded such a request. The words it should say."""
+def talking(tape: Tape, person: Person, rng: random.Random) -> tuple[Ask, float, tuple[tuple[float, str], ...]]:
+    """Have the person set the agent talking; typed where nobody recorded such a request. The words it should say, the
+    second at which the request is complete, what is typed."""
     family = rng.choice((COUNT, TELL))
     try:
         request, ask = person.ask(family, rng)
-        tape.say(request)
-        return ask, ()
+        return ask, tape.say(request)[-1][1], ()
     except Unspoken:
         text, ask = family.write(rng)
         at = tape.time
-        tape.time += 1.0 + 0.2 * len(text.split())  # words of a message reach the model one per micro-turn
-        return ask, ((at, text),)
+        read_by = at + MICRO_TURN_S * len(text.split())  # words of a message reach the model one per micro-turn
+        tape.time = read_by + 1.0
+        return ask, read_by, ((at, text),)
 
 
 def floor_item(
@@ -54,11 +55,10 @@ def floor_item(
 ) -> Item:
     """The agent is set talking; `sound` comes a while after its first word."""
     tape = Tape(rng, rng.uniform(0.2, 1.0))
-    ask, typed = talking(tape, person, rng)
-    said_by = tape.words[-1][1] if tape.words else tape.time
+    ask, said_by, typed = talking(tape, person, rng)
     delay = rng.uniform(0.8, 1.8 if len(ask.phrase) < 20 else 4.0)
     audio, words = (sound, ()) if isinstance(sound, np.ndarray) else (sound.audio, sound.words)
-    seconds = len(audio) / INPUT_RATE
+    seconds = words[-1][1] if words else len(audio) / INPUT_RATE
     start = said_by + 0.4
     script = phrase_beats(ask.phrase, start)
     after_s = len(ask.phrase) * 0.45 + 3.0
