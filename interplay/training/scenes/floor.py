@@ -19,7 +19,7 @@ from interplay.training.scenes.stage import Stage
 def _begun(stage: Stage, time: float, words: int) -> bool:
     """The person asks for something long; True when the listener has said `words` words of it and is still at it."""
     rng = stage.rng
-    if rng.random() < 0.3:
+    if rng.random() < 0.45:
         stage.run(time)
         stage.run(stage.type(stage.write(rng.choice(LONG)), time))
     elif stage.request(rng.choice(LONG), time) is None:
@@ -40,11 +40,11 @@ def interrupt(stage: Stage, time: float) -> float:
         return settle(stage, stage.now)
     at = stage.now + rng.uniform(0.0, 0.4)
     way = rng.random()
-    if way < 0.35:
+    if way < 0.3:
         end = stage.request(rng.choice(SHORT), at)
-    elif way < 0.55:
+    elif way < 0.65:
         end = stage.request(rng.choice(("stop", "stop", "hush", "withdraw")), at)
-    elif way < 0.8:
+    elif way < 0.85:
         end = stage.say(rng.choice(INTERRUPTIONS), at)
         if end is not None:
             then = rng.choice((stage.write(rng.choice(SHORT)), rng.choice(NOTHING_AFTER_ALL), stage.write("resume")))
