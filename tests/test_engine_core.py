@@ -16,7 +16,7 @@ from interplay.engine import exact, snapshots  # noqa: E402
 from interplay.engine.core import Append, Engine, Opening  # noqa: E402
 from interplay.engine.errors import NoSession, OutOfOrder, Overloaded, SnapshotFailed  # noqa: E402
 from interplay.engine.state import ROLLBACK, row_bytes  # noqa: E402
-from interplay.model.config import ModelConfig  # noqa: E402
+from interplay.model.config import MARKS, ModelConfig  # noqa: E402
 from interplay.model.transformer import Inputs, InteractionModel  # noqa: E402
 
 SMALL = ModelConfig(width=64, layers=2, heads=2, feedforward=96, frame_width=16, window=12, clock=True)
@@ -50,7 +50,7 @@ class Script:
         self.ran = [t for t in range(turns) if rng.random() > 0.1 and t >= start]
         self.bins = rng.integers(0, 16, (turns, 10, 80), dtype=np.uint8)
         self.events = rng.integers(0, WORDS, turns) * (rng.random(turns) < 0.2)
-        self.marks = rng.random((turns, 3)) < 0.2
+        self.marks = rng.random((turns, len(MARKS))) < 0.2
         self.voiced = [int(rng.integers(0, WORDS)) if rng.random() < 0.1 else None for _ in range(turns)]
         self.frames = rng.integers(0, 256, (turns, 80, 80, 3), dtype=np.uint8) if video else None
 

@@ -22,6 +22,7 @@ from interplay.engine.core import Append, Engine, Opening  # noqa: E402
 from interplay.engine.selftest import selftest  # noqa: E402
 from interplay.engine.state import ROLLBACK  # noqa: E402
 from interplay.model import checkpoint  # noqa: E402
+from interplay.model.config import MARKS  # noqa: E402
 from interplay.model.dmel import DMelStream  # noqa: E402
 from tests.test_engine_core import live_among_others, play, same, training_inputs  # noqa: E402
 
@@ -60,7 +61,7 @@ class Talk:
         at = (np.arange(turns) + 37 * number) % len(recordings())
         self.bins = recordings()[at]
         self.events = rng.integers(0, words, turns) * (rng.random(turns) < 0.05)
-        self.marks = rng.random((turns, 3)) < 0.05
+        self.marks = rng.random((turns, len(MARKS))) < 0.05
         self.voiced = [int(rng.integers(0, words)) if rng.random() < 0.03 else None for _ in range(turns)]
         self.frames = rng.integers(0, 256, (turns, 80, 80, 3), dtype=np.uint8) if video else None
 

@@ -35,6 +35,8 @@ def test_marks_hold_for_their_micro_turn():
     assert marks == tuple(mark in ("missing", "busy") for mark in MARKS)
     assert not any(intake.take([]).marks)
     assert not any(intake.take([Event("missing", {"samples": 5})]).marks)
+    assert not any(intake.take([Event("delegated")]).marks)  # nobody else says what the model decided
+    assert intake.take([], delegated=True).marks[MARKS.index("delegated")]
 
 
 def test_what_the_voice_read_is_fed_back():

@@ -10,10 +10,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import numpy as np  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from interplay.core.types import BadInput, Missing  # noqa: E402
 from interplay.model import checkpoint  # noqa: E402
-from interplay.model.config import PREFIX_WORDS, ModelConfig  # noqa: E402
+from interplay.model.config import MARKS, PREFIX_WORDS, ModelConfig  # noqa: E402
 from interplay.model.dmel import CHANNELS, FRAMES, DMelStream, mel_power, quantize  # noqa: E402
 from interplay.model.stepping import Stepper, StepState  # noqa: E402
 from interplay.model.transformer import Inputs, InteractionModel  # noqa: E402
@@ -50,7 +52,7 @@ def rich(batch: int, turns: int):
     inputs, generator = conversation(batch, turns), torch.Generator().manual_seed(2)
     inputs.event = torch.randint(0, WORDS, (batch, turns), generator=generator)
     inputs.event *= torch.rand(batch, turns, generator=generator) < 0.3
-    inputs.marks = torch.rand(batch, turns, 3, generator=generator) < 0.2
+    inputs.marks = torch.rand(batch, turns, len(MARKS), generator=generator) < 0.2
     inputs.prefix = torch.randint(1, WORDS, (batch, PREFIX_WORDS), generator=generator)
     for row in range(batch):  # of different lengths, one of them empty
         inputs.prefix[row, 7 * row :] = 0
@@ -277,6 +279,17 @@ def test_one_file_holds_weights_config_and_vocabulary(tmp_path, model):
     assert words.words == vocabulary.words and note == {"recipe": "test"} and loaded.config == SMALL
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor.bfloat16().float()), name
+
+
+def test_marks_that_are_newer_than_a_checkpoint_add_nothing(tmp_path, model):
+    path = tmp_path / "m.safetensors"
+    checkpoint.save(path, model, Vocabulary([f"w{i}" for i in range(WORDS - 2)]))
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    save_file(tensors | {"marks": tensors["marks"][:3].clone()}, path, metadata=header)
+    loaded, _, _ = checkpoint.load(path)
+    assert torch.equal(loaded.marks[:3], model.marks[:3].bfloat16().float()) and not loaded.marks[3:].any()
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 100])

@@ -20,7 +20,7 @@ import torch
 from interplay.core.types import BadInput
 from interplay.model import blocks, checkpoint
 from interplay.model.blocks import window_mask
-from interplay.model.config import DECISIONS, ModelConfig
+from interplay.model.config import DECISIONS, MARKS, ModelConfig
 from interplay.model.dmel import CHANNELS, FRAMES, mel_power
 from interplay.model.transformer import BagOfEmbeddings, InteractionModel
 from interplay.model.vocabulary import PIECES, Vocabulary
@@ -208,8 +208,8 @@ def test_whether_bf16_pays_is_measured_and_muon_obeys():
 
 def rich_scene(**more) -> Scene:
     power = np.zeros((20 * FRAMES, CHANNELS), np.float32)
-    decisions = {3: "backchannel", 5: "delegate", 6: "tool"}
-    return Scene(power, [(1, "apple")], [(3, "mhm"), (6, "timer")], [], decisions, **more)
+    more = {"decisions": {3: "backchannel", 5: "delegate", 6: "tool"}} | more
+    return Scene(power, [(1, "apple")], [(3, "mhm"), (6, "timer")], [], **more)
 
 
 def test_a_batch_carries_everything_a_scene_has():
@@ -224,13 +224,14 @@ def test_a_batch_carries_everything_a_scene_has():
     ]  # fmt: skip
     spelled = vocabulary.spell("kiwi")
     assert batch.event[0, 4 : 4 + len(spelled)].tolist() == spelled and not batch.event[1].any()
-    assert batch.marks.sum() == 4 and batch.marks[0, 7].tolist() == [False, True, False]
+    assert batch.marks[0].sum() == 5 and batch.marks[0, 7].tolist() == [False, True, False, False]
+    assert batch.marks[1].nonzero().tolist() == [[6, MARKS.index("delegated")]]  # after the delegation
     assert batch.prefix[0, : 1 + len(spelled)].tolist() == [2, *spelled] and not batch.prefix[1].any()
     assert batch.proactivity.tolist() == pytest.approx([0.9, 0.5])
     assert batch.frames[0].min() == 7 and not batch.frames[1].any()
     seen = batch.inputs()
     assert seen.said[0, 10] == vocabulary.id("well") and batch.said[0, 9] == 0  # fed back, not asked for
-    plain = collate([rich_scene()], vocabulary)
+    plain = collate([rich_scene(decisions={})], vocabulary)
     assert plain.event is plain.marks is plain.prefix is plain.frames is plain.voiced is None
 
 

@@ -15,7 +15,7 @@ import torch
 
 from interplay.engine import exact
 from interplay.engine.core import Append, Chosen, Engine, Opening
-from interplay.model.config import PREFIX_WORDS
+from interplay.model.config import MARKS, PREFIX_WORDS
 from interplay.model.transformer import Inputs, InteractionModel
 
 Truth = dict[int, Chosen]
@@ -44,12 +44,12 @@ class Script:
         self.opening = Opening(prefix, float(rng.random()), 0.4)
         self.bins = rng.integers(0, 16, (turns, 10, 80), dtype=np.uint8)
         self.events = rng.integers(0, words, turns) * (rng.random(turns) < 0.05)
-        self.marks = rng.random((turns, 3)) < 0.05
+        self.marks = rng.random((turns, len(MARKS))) < 0.05
         self.ran = [turn for turn in range(turns) if whole or rng.random() > 0.08]
 
     def append(self, turn: int, name: str = "") -> Append:
-        a, b, c = (bool(mark) for mark in self.marks[turn])
-        return Append(name or self.name, turn, self.bins[turn], int(self.events[turn]), (a, b, c))
+        marks = tuple(bool(mark) for mark in self.marks[turn])
+        return Append(name or self.name, turn, self.bins[turn], int(self.events[turn]), marks)
 
 
 class Tally:

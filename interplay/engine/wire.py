@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from interplay.engine.core import Append, Chosen
+from interplay.engine.core import NO_MARKS, Append, Chosen
 from interplay.engine.errors import BY_CODE, EngineError
 from interplay.model.dmel import CHANNELS, FRAMES
 
@@ -66,14 +66,14 @@ def read_append(head: dict[str, Any], body: bytes) -> Append:
     bins = np.frombuffer(body, np.uint8, _BINS).reshape(FRAMES, CHANNELS)
     frame = np.frombuffer(body, np.uint8, _FRAME, _BINS).reshape(80, 80, 3) if len(body) > _BINS else None
     try:
-        marks = tuple(bool(mark) for mark in head.get("marks", (False, False, False)))
+        marks = tuple(bool(mark) for mark in head.get("marks", NO_MARKS))
         said = head.get("said")
         said = None if said is None else int(said)
         session, turn, event = str(head["session"]), int(head["turn"]), int(head.get("event", 0))
     except (KeyError, TypeError, ValueError) as error:
         raise EngineError("an append has a session and a turn, and numbers for words") from error
-    if len(marks) != 3:
-        raise EngineError("an append has three marks")
+    if len(marks) != len(NO_MARKS):
+        raise EngineError(f"an append has {len(NO_MARKS)} marks")
     return Append(session, turn, bins, event, marks, frame, said)
 
 

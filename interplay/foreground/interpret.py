@@ -35,9 +35,9 @@ class Intake:
         self._vocabulary = vocabulary
         self._waiting: deque[int] = deque(maxlen=WAITING_WORDS)
 
-    def take(self, events: Iterable[Event]) -> Reading:
-        """What this micro-turn's events amount to."""
-        marks = dict.fromkeys(MARKS, False)
+    def take(self, events: Iterable[Event], *, delegated: bool = False) -> Reading:
+        """What this micro-turn's events amount to. delegated: the model's decision before."""
+        marks = dict.fromkeys(MARKS, False) | {"delegated": delegated}
         said: int | None = None
         for event in events:
             words = tokens(str(event.data.get("text", "")))
@@ -48,7 +48,7 @@ class Intake:
                 said = self._vocabulary.id(words[-1])  # one word fits; the voice brings about one per micro-turn
             elif event.kind == "missing":
                 marks["missing"] = int(event.data.get("samples", INPUT_SAMPLES)) >= INPUT_SAMPLES // 2
-            elif event.kind in marks:
+            elif event.kind in ("pending", "busy"):
                 marks[event.kind] = True
         return Reading(self._waiting.popleft() if self._waiting else 0, tuple(marks.values()), said)
 

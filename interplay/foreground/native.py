@@ -145,6 +145,7 @@ class NativeChannel:
         self._intake, self._narrator = Intake(foreground.words), Narrator(foreground.words)
         self._session = ""
         self._turn = -1
+        self._delegated = False  # in the last micro-turn
         self.times: dict[str, Any] | None = None  # of the last micro-turn, when asked for
 
     async def begin(self, *, video: bool) -> None:
@@ -164,6 +165,7 @@ class NativeChannel:
         chosen = await self._foreground.engine.append(self._append(turn))
         if (times := self._foreground.times) is not None:
             self.times = times.pop((self._session, self._turn), None)
+        self._delegated = chosen.decision == DELEGATE
         heard, said, actions = self._narrator.tell(chosen.decision, chosen.heard, chosen.said)
         return MicroTurnOut(turn.turn, None, heard, said, actions)
 
@@ -174,7 +176,7 @@ class NativeChannel:
             from interplay.model.patches import fit
 
             frame = fit(turn.frame)
-        read = self._intake.take(turn.events)
+        read = self._intake.take(turn.events, delegated=self._delegated)
         bins = self._sound.push(turn.audio)
         return Append(self._session, self._turn, bins, read.event, read.marks, frame, read.said)
 

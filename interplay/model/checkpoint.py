@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from interplay.core.types import BadInput, Missing
-from interplay.model.config import ModelConfig
+from interplay.model.config import MARKS, ModelConfig
 from interplay.model.transformer import InteractionModel
 from interplay.model.vocabulary import Vocabulary
 
@@ -58,6 +58,8 @@ def load(path: Path) -> tuple[InteractionModel, Vocabulary, dict[str, object]]:
         model = InteractionModel(config, len(vocabulary))
         if header["format"] == OLD:
             tensors = _upgraded(tensors, model)
+        unknown = len(MARKS) - len(tensors["marks"])  # later than these weights: they add nothing
+        tensors["marks"] = torch.nn.functional.pad(tensors["marks"], (0, 0, 0, unknown))
         model.load_state_dict(tensors)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise BadInput(f"{path}: not a usable checkpoint ({str(error).splitlines()[0]})") from error

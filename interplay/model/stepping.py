@@ -20,7 +20,7 @@ from interplay.model.transformer import InteractionModel, Outputs
 class StepState:
     """Keys and values of the last `window` micro-turns of a batch of sessions, and the feedback of the last one.
 
-    heard, said: int64 (batch,), word ids of the last micro-turn. event: int64 (batch,), marks: bool (batch, 3), frame:
+    heard, said: int64 (batch,), word ids of the last micro-turn. event: int64 (batch,), marks: bool (batch, 4), frame:
     uint8 (batch, 80, 80, 3), proactivity: float (batch,): input of the next one, beside its sound.
     keys, values: float32 (layers, batch, heads, window x positions, head width), a ring: micro-turn `t` lives in slot
     `t mod window`. Keys carry their own rotary time, so their order in the ring does not matter.

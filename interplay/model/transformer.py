@@ -40,7 +40,7 @@ class Inputs:
     """Whole scenes (training). Leading axes (batch, turns) unless said; None where no scene of the batch has any.
 
     bins: uint8 (..., 10, 80). heard, said: int64, word ids of the *previous* micro-turn. transcript: int64, the word
-    heard *in* each micro-turn, which later ones may copy. event: int64, a word of a text event. marks: bool (..., 3),
+    heard *in* each micro-turn, which later ones may copy. event: int64, a word of a text event. marks: bool (..., 4),
     see MARKS. prefix: int64 (batch, 48), words, 0 after the last. proactivity: float (batch,), 0 .. 1.
     frames: uint8 (..., 80, 80, 3). start: micro-turns of the session before these, for the clock.
     """

@@ -29,7 +29,7 @@ class Batch:
 
     bins: uint8 (..., 10, 80). heard, said, event: int64 word ids of each micro-turn, 0 for none; voiced: those of a
     delivered text that the session's voice reads, fed back like said ones but nothing to predict. decision: int64.
-    marks: bool (..., 3). prefix: int64 (batch, 48). proactivity: float (batch,). frames: uint8 (..., 80, 80, 3). seen:
+    marks: bool (..., 4). prefix: int64 (batch, 48). proactivity: float (batch,). frames: uint8 (..., 80, 80, 3). seen:
     float32 (..., labels), what is in them (`video/seen.py`). tempting: bool, where silence is easily broken. times:
     float32 (..., 3), see Scene. start: micro-turns of the session that came before.
     """

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 
+import torch
+
 from interplay.core.types import MICRO_TURN_S
-from interplay.model.config import DECISIONS, LISTEN
+from interplay.model.config import DECISIONS, DELEGATE, LISTEN, MARKS
 from interplay.model.decode import SURE, choose
 from interplay.model.stepping import Stepper, StepState
 from interplay.model.transformer import InteractionModel
@@ -16,6 +18,7 @@ from interplay.training.dataset import collate
 from interplay.training.scenes import Composer, Mix, Scene, cues, dialog, floor, simultaneous, timing, tools
 
 Words = list[tuple[int, str]]  # (micro-turn, word)
+DELEGATED = MARKS.index("delegated")
 EARLY_TURNS, LATE_TURNS = 2, 3  # a said word counts as right this far around its due micro-turn
 
 
@@ -45,15 +48,17 @@ def listen(
         stepper.read_prefix(state, batch.prefix)
     heard: list[Words] = [[] for _ in scenes]
     said: list[Words] = [[] for _ in scenes]
+    delegated = torch.zeros(len(scenes), dtype=torch.bool)
     for turn in range(batch.bins.shape[1]):
         if batch.event is not None:
             state.event = batch.event[:, turn]
         if batch.marks is not None:
-            state.marks = batch.marks[:, turn]
+            state.marks = batch.marks[:, turn].clone()
+        state.marks[:, DELEGATED] = delegated
         if batch.frames is not None:
             state.frame = batch.frames[:, turn]
         chosen = choose(stepper.step(state, batch.bins[:, turn]), threshold)
-        state.heard, state.said = chosen.heard, chosen.said
+        state.heard, state.said, delegated = chosen.heard, chosen.said, chosen.decision == DELEGATE
         if batch.voiced is not None:
             state.said = state.said.where(state.said > 0, batch.voiced[:, turn])
         for i in range(len(scenes)):

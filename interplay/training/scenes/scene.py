@@ -51,6 +51,11 @@ class Scene:
     tempting: set[int] = field(default_factory=set)
     times: np.ndarray | None = None
 
+    @property
+    def delegated(self) -> set[int]:
+        """Micro-turns right after a delegation: there the model is told of it, as it puts out no word."""
+        return {turn + 1 for turn, decision in self.decisions.items() if decision == "delegate"}
+
 
 @dataclass(frozen=True, slots=True)
 class Mix:
