@@ -11,8 +11,8 @@ LISTEN, SPEAK, BACKCHANNEL = 0, 1, 2
 DELEGATE = DECISIONS.index("delegate")
 WORDED = frozenset(DECISIONS.index(name) for name in ("speak", "backchannel", "tool"))
 
-# Marks of a micro-turn's input: the slice never came, a background result waits, the voice is reading a result, the last
-# micro-turn handed something over. New ones come last: a checkpoint that has fewer does not know them.
+# Marks of a micro-turn's input: the slice never came, a background result waits, the voice is reading a result, the
+# micro-turn before handed something over. New ones come last: to a checkpoint that has fewer they mean nothing.
 MARKS = ("missing", "pending", "busy", "delegated")
 PREFIX_WORDS = 48  # room for words set before the session starts: instructions, reminders, cues
 
