@@ -7,6 +7,7 @@ background sound; the time to silence is measured on the sound, with its merging
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,15 +37,20 @@ OTHERS_DB = (-12.0, -6.0)
 
 
 def talking(tape: Tape, person: Person, rng: random.Random) -> tuple[Ask, float, tuple[tuple[float, str], ...]]:
-    """Have the person set the agent talking; typed where nobody recorded such a request. The words it should say, the
-    second at which the request is complete, what is typed."""
+    """Have the person set the agent talking: the words it should say, the second at which the request is complete,
+    what is typed.
+
+    Where nobody recorded such a request, it is typed, after something else the person says: who never heard the person
+    cannot tell the person from others."""
     family = rng.choice((COUNT, TELL))
     try:
         request, ask = person.ask(family, rng)
         return ask, tape.say(request)[-1][1], ()
     except Unspoken:
         text, ask = family.write(rng)
-        at = tape.time
+        with contextlib.suppress(Unspoken):
+            tape.say(person.chat(rng))
+        at = tape.time + 0.6
         read_by = at + MICRO_TURN_S * len(text.split())  # words of a message reach the model one per micro-turn
         tape.time = read_by + 1.0
         return ask, read_by, ((at, text),)
