@@ -4,7 +4,9 @@
 # pyright: reportOptionalSubscript=false
 
 import json
+import os
 import random
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from interplay.model.transformer import BagOfEmbeddings, InteractionModel
 from interplay.model.vocabulary import PIECES, Vocabulary
 from interplay.training import espeak, evaluate, language, loop, optimizer, precision, scenes
 from interplay.training.clips import Bank, Clip, cut, synthesise, warp
-from interplay.training.dataset import SceneStream, _start, collate
+from interplay.training.dataset import SceneStream, _start, collate, stream
 from interplay.training.language import CONTENT, Request
 from interplay.training.loop import Run, train
 from interplay.training.recipe import DataSettings, Recipe, TrainSettings, load_recipe
@@ -374,6 +376,23 @@ def test_ranks_of_a_shared_batch_hear_different_scenes_of_one_length():
 
 
 @pytest.mark.slow
+class Dying(SceneStream):
+    """Its second batch kills the process that makes it, as espeak-ng does now and then."""
+
+    def batch(self, step, bank):
+        if step == 2 and self.seed == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(super().batch(step, bank), start=step)
+
+
+def test_training_outlives_the_processes_that_make_scenes():
+    dying = Dying(language_vocabulary(), [], seed=5, start=1, lengths=[(40, 1, 1.0)])
+    batches = stream(dying, workers=1)
+    with pytest.warns(UserWarning, match="died at batch"):
+        assert [next(batches).start for _ in range(4)] == [1, 2, 3, 4]
+    batches.close()
+
+
 def test_training_learns_resumes_and_writes_one_usable_file(tmp_path, monkeypatch):
     """A few steps of a tiny model: loss falls, a resumed run continues where it was, the checkpoint listens."""
     monkeypatch.setattr("interplay.training.loop._tests", lambda *_: {})

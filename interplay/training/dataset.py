@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import random
+import signal
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,6 +25,8 @@ from interplay.training.parallel import Share
 from interplay.training.scenes import Composer, Mix, Scene
 from interplay.training.scenes.stage import Stage
 from interplay.training.scenes.world import again
+
+LIVES = 20  # of the processes that make scenes, in one run
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,7 @@ class SceneStream(IterableDataset):
         vocabulary: Vocabulary,
         folders: list[Path],
         *,
-        seed: int,
+        seed: int | str,
         start: int,
         lengths: list[tuple[int, int, float]],
         warmup: int = 0,
@@ -175,7 +181,14 @@ class SceneStream(IterableDataset):
         self.share, self.video, self.takes = share or Share(), video, takes
         self._performed: dict[int, list[tuple[Stage | None, Scene]]] = {}
         self.vocabulary, self.folders, self.seed, self.start = vocabulary, folders, seed, start
+        self.shapes = seed
         self.lengths, self.warmup, self.held_out, self.mix = lengths, warmup, held_out, mix or Mix()
+
+    def again(self, seed: str, start: int) -> SceneStream:
+        """The same kind of scenes, others, from batch `start` on."""
+        other = copy.copy(self)
+        other.seed, other.start, other._performed = seed, start, {}
+        return other
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
@@ -202,7 +215,7 @@ class SceneStream(IterableDataset):
     def _perform(self, number: int, bank: Bank | None) -> list[tuple[Stage | None, Scene]]:
         """The scenes of batch `number`, with their stages, which films have not."""
         rng = random.Random(f"{self.seed}/{number}/{self.share.rank}/performed")
-        common = random.Random(f"{self.seed}/{number}")  # all ranks draw the same shapes: they wait for each other
+        common = random.Random(f"{self.shapes}/{number}")  # all ranks draw the same shapes: they wait for each other
         turns, count, _ = self.lengths[0]
         if number >= self.warmup:
             turns, count, _ = common.choices(self.lengths, [weight for *_, weight in self.lengths])[0]
@@ -214,6 +227,31 @@ class SceneStream(IterableDataset):
         return [Composer(rng, turns, bank, self.mix).perform() for _ in range(max(1, count // self.share.count))]
 
 
-def stream(dataset: SceneStream, *, workers: int) -> DataLoader[Batch]:
-    """Batches made ahead of time by `workers` processes (at least one)."""
-    return DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=6, multiprocessing_context="spawn")
+def stream(dataset: SceneStream, *, workers: int) -> Iterator[Batch]:
+    """Batches made ahead of time by `workers` processes (at least one).
+
+    espeak-ng crashes on about one sentence in a million, the same one every time. A run of hours outlives that: where a
+    worker dies, new ones go on from the batch that was waited for, with other scenes. Raises RuntimeError when they
+    have died `LIVES` times.
+    """
+    step, seed = dataset.start, dataset.seed
+    for life in range(1, LIVES + 1):
+        loader = DataLoader(
+            dataset, batch_size=None, num_workers=workers, prefetch_factor=6, multiprocessing_context="spawn"
+        )
+        batches = iter(loader)
+        # torch would raise wherever the training happens to be, in the middle of a step; waiting for a batch tells too.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        while True:
+            try:
+                batch = next(batches)
+            except RuntimeError as error:
+                if "exited unexpectedly" not in str(error) or life == LIVES:
+                    raise
+                del batches
+                warnings.warn(f"a process that makes scenes died at batch {step}; other scenes from here", stacklevel=2)
+                dataset = dataset.again(f"{seed}/{life}", step)
+                break
+            yield batch
+            step += 1
