@@ -12,6 +12,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from typing import IO, Any
 
@@ -61,20 +62,27 @@ def serve() -> None:
     _send(answers, True)
     while True:
         try:
-            request = pickle.load(requests)
+            text, voice = pickle.load(requests)
         except EOFError:
             return None
-        child = os.fork()
-        if not child:
-            try:
-                answer: object = espeak.speak(*request)
-            except ValueError as error:
-                answer = error
-            _send(answers, answer)
-            os._exit(0)  # nothing of this process is to be tidied up twice
-        _, status = os.waitpid(child, 0)
+        while (status := _fork(espeak, text, voice, answers)) and os.WIFSIGNALED(status) and voice.pitch_range > 1:
+            # espeak-ng crashes on some sentences of voices that go up and down a lot
+            voice = replace(voice, pitch_range=voice.pitch_range * 3 // 4)
         if status:
             return None  # an answer may be missing: better none than the wrong one
+
+
+def _fork(espeak: Espeak, text: str, voice: SyntheticVoice, answers: IO[bytes]) -> int:
+    """Have a fork of this process speak and send what it said. Returns how it ended."""
+    child = os.fork()
+    if not child:
+        try:
+            answer: object = espeak.speak(text, voice)
+        except ValueError as error:
+            answer = error
+        _send(answers, answer)
+        os._exit(0)  # nothing of this process is to be tidied up twice
+    return os.waitpid(child, 0)[1]
 
 
 def _send(stream: IO[bytes], message: object) -> None:
