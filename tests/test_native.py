@@ -1,6 +1,7 @@
 """The native foreground between a session and the engine: what it passes on of its own decisions."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ class Scripted:
 
 
 def test_a_delegation_is_told_once_in_the_micro_turn_after_it():
-    engine = Scripted("listen", "delegate", "listen", "delegate", "listen", "listen")
+    engine: Any = Scripted("listen", "delegate", "listen", "delegate", "listen", "listen")
     mind = NativeForeground(build(), Vocabulary([f"w{i}" for i in range(WORDS - 2)]), {}, engine=engine)
 
     async def talk():

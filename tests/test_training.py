@@ -208,10 +208,11 @@ def test_whether_bf16_pays_is_measured_and_muon_obeys():
     assert singular.min() > 0.5 and singular.max() < 1.4
 
 
-def rich_scene(**more) -> Scene:
+def rich_scene(decisions: dict[int, str] | None = None, **more) -> Scene:
     power = np.zeros((20 * FRAMES, CHANNELS), np.float32)
-    more = {"decisions": {3: "backchannel", 5: "delegate", 6: "tool"}} | more
-    return Scene(power, [(1, "apple")], [(3, "mhm"), (6, "timer")], [], **more)
+    if decisions is None:
+        decisions = {3: "backchannel", 5: "delegate", 6: "tool"}
+    return Scene(power, [(1, "apple")], [(3, "mhm"), (6, "timer")], [], decisions, **more)
 
 
 def test_a_batch_carries_everything_a_scene_has():
