@@ -20,6 +20,11 @@ def _begun(stage: Stage, time: float, words: int) -> bool:
     """The person asks for something long; True when the listener has said `words` words of it and is still at it."""
     rng = stage.rng
     if rng.random() < 0.45:
+        if rng.random() < 0.8:  # who was never heard cannot be told from others
+            end = stage.put(stage.chatter(), time)
+            if end is None:
+                return False
+            time = end + rng.uniform(0.3, 1.0)
         stage.run(time)
         stage.run(stage.type(stage.write(rng.choice(LONG)), time))
     elif stage.request(rng.choice(LONG), time) is None:
