@@ -230,7 +230,7 @@ class SceneStream(IterableDataset):
 def stream(dataset: SceneStream, *, workers: int) -> Iterator[Batch]:
     """Batches made ahead of time by `workers` processes (at least one).
 
-    espeak-ng crashes on about one sentence in a million, the same one every time. A run of hours outlives that: where a
+    espeak-ng crashes on a few sentences, the same ones every time. A run of hours outlives that: where a
     worker dies, new ones go on from the batch that was waited for, with other scenes. Raises RuntimeError when they
     have died `LIVES` times.
     """
