@@ -287,6 +287,9 @@ def test_marks_that_are_newer_than_a_checkpoint_add_nothing(tmp_path, model):
     tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
+    save_file(tensors | {"marks": tensors["marks"].repeat(2, 1)}, path, metadata=header)
+    with pytest.raises(BadInput, match="not a usable checkpoint"):  # it knows marks that we do not
+        checkpoint.load(path)
     save_file(tensors | {"marks": tensors["marks"][:3].clone()}, path, metadata=header)
     loaded, _, _ = checkpoint.load(path)
     assert torch.equal(loaded.marks[:3], model.marks[:3].bfloat16().float()) and not loaded.marks[3:].any()

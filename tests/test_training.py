@@ -376,7 +376,6 @@ def test_ranks_of_a_shared_batch_hear_different_scenes_of_one_length():
     assert words_of(shares[0]) != words_of(shares[1])
 
 
-@pytest.mark.slow
 class Dying(SceneStream):
     """Its second batch kills the process that makes it, as espeak-ng does now and then."""
 
@@ -394,6 +393,7 @@ def test_training_outlives_the_processes_that_make_scenes():
     batches.close()
 
 
+@pytest.mark.slow
 def test_training_learns_resumes_and_writes_one_usable_file(tmp_path, monkeypatch):
     """A few steps of a tiny model: loss falls, a resumed run continues where it was, the checkpoint listens."""
     monkeypatch.setattr("interplay.training.loop._tests", lambda *_: {})

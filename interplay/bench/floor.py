@@ -52,7 +52,6 @@ def talking(tape: Tape, person: Person, rng: random.Random) -> tuple[Ask, float,
             tape.say(person.chat(rng))
         at = tape.time + 0.6
         read_by = at + MICRO_TURN_S * len(text.split())  # words of a message reach the model one per micro-turn
-        tape.time = read_by + 1.0
         return ask, read_by, ((at, text),)
 
 

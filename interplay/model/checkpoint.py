@@ -58,8 +58,8 @@ def load(path: Path) -> tuple[InteractionModel, Vocabulary, dict[str, object]]:
         model = InteractionModel(config, len(vocabulary))
         if header["format"] == OLD:
             tensors = _upgraded(tensors, model)
-        unknown = len(MARKS) - len(tensors["marks"])  # later than these weights: they add nothing
-        tensors["marks"] = torch.nn.functional.pad(tensors["marks"], (0, 0, 0, unknown))
+        later = max(0, len(MARKS) - len(tensors["marks"]))  # marks these weights do not know: they add nothing
+        tensors["marks"] = torch.nn.functional.pad(tensors["marks"], (0, 0, 0, later))
         model.load_state_dict(tensors)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise BadInput(f"{path}: not a usable checkpoint ({str(error).splitlines()[0]})") from error

@@ -181,10 +181,10 @@ class SceneStream(IterableDataset):
         self.share, self.video, self.takes = share or Share(), video, takes
         self._performed: dict[int, list[tuple[Stage | None, Scene]]] = {}
         self.vocabulary, self.folders, self.seed, self.start = vocabulary, folders, seed, start
-        self.shapes = seed
+        self.shapes = seed  # of batches: the same in all ranks, even where one has to go on with other scenes
         self.lengths, self.warmup, self.held_out, self.mix = lengths, warmup, held_out, mix or Mix()
 
-    def again(self, seed: str, start: int) -> SceneStream:
+    def restarted(self, seed: str, start: int) -> SceneStream:
         """The same kind of scenes, others, from batch `start` on."""
         other = copy.copy(self)
         other.seed, other.start, other._performed = seed, start, {}
@@ -241,7 +241,7 @@ def stream(dataset: SceneStream, *, workers: int) -> Iterator[Batch]:
         )
         batches = iter(loader)
         # torch would raise wherever the training happens to be, in the middle of a step; waiting for a batch tells too.
-        if threading.current_thread() is threading.main_thread():
+        if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         while True:
             try:
@@ -251,7 +251,7 @@ def stream(dataset: SceneStream, *, workers: int) -> Iterator[Batch]:
                     raise
                 del batches
                 warnings.warn(f"a process that makes scenes died at batch {step}; other scenes from here", stacklevel=2)
-                dataset = dataset.again(f"{seed}/{life}", step)
+                dataset = dataset.restarted(f"{seed}/{life}", step)
                 break
             yield batch
             step += 1
