@@ -27,12 +27,13 @@ from interplay.model.dmel import CHANNELS, FRAMES, mel_power
 from interplay.model.transformer import BagOfEmbeddings, InteractionModel
 from interplay.model.vocabulary import PIECES, Vocabulary
 from interplay.training import espeak, evaluate, language, loop, optimizer, precision, scenes
-from interplay.training.clips import Bank, Clip, cut, synthesise, warp
+from interplay.training.clips import Bank, Clip, cut, synthesise
 from interplay.training.dataset import SceneStream, _start, collate, stream
 from interplay.training.language import CONTENT, Request
 from interplay.training.loop import Run, train
 from interplay.training.recipe import DataSettings, Recipe, TrainSettings, load_recipe
 from interplay.training.scenes import Composer, Mix, Scene
+from interplay.training.speakers import PITCHES, Build, respeak
 
 VOICE = espeak.SyntheticVoice("en-us", "m1", 170, 50, 50)
 
@@ -271,10 +272,50 @@ def test_nothing_in_the_grammar_is_out_of_vocabulary():
 
 def test_another_speaker_keeps_the_words_in_order():
     clip = synthesise("one two three", VOICE)
-    faster = warp(clip, tempo=1.25, formants=1.1)
+    build = Build(tempo=1.25, formants=1.1, bends=(0.0, 1.0), colour_db=(3.0, -3.0), contrast=0.9)
+    faster = Clip(*respeak(clip.power, clip.words, build, random.Random(0)))
     assert faster.text() == clip.text()
     assert faster.seconds == pytest.approx(clip.seconds / 1.25, abs=0.03)
-    assert faster.words[-1][1] == pytest.approx(clip.words[-1][1] / 1.25)
+    assert faster.words[-1][1] == pytest.approx(clip.words[-1][1] / 1.25, abs=0.01)
+
+
+def test_a_speaker_of_no_other_build_says_the_same_and_an_unsteady_one_keeps_words_with_their_sound():
+    clip = synthesise("one two three", VOICE)
+    power, words = respeak(clip.power, clip.words, Build(), random.Random(0))
+    assert np.array_equal(power, clip.power) and words == tuple((w, pytest.approx(end)) for w, end in clip.words)
+    for seed in range(8):
+        power, words = respeak(clip.power, clip.words, Build(tempo=0.9, unsteady=0.2), random.Random(seed))
+        ends = [end for _, end in words]
+        assert ends == sorted(ends) and ends[-1] <= len(power) / 50 + 0.02
+        for (_, end), (_, was) in zip(words, clip.words, strict=True):
+            frame, old = min(int(end * 50), len(power) - 1), min(int(was * 50), len(clip.power) - 1)
+            near = clip.power[max(0, old - 1) : old + 2]
+            assert any(np.array_equal(power[frame], row) for row in near)
+
+
+def test_synthetic_voices_of_training_are_often_of_another_build_and_held_out_ones_never():
+    rng = random.Random(0)
+    voices = [espeak.random_voice(rng) for _ in range(200)]
+    assert 90 < sum(voice.build is not None for voice in voices) < 170
+    assert all(espeak.random_voice(rng, held_out=True).build is None for _ in range(50))
+    built = next(voice for voice in voices if voice.build)
+    plain, other = synthesise("say blue", replace(built, build=None)), synthesise("say blue", built)
+    assert [w for w, _ in plain.words] == [w for w, _ in other.words]
+    same = min(len(plain.power), len(other.power))
+    assert not np.allclose(plain.power[:same], other.power[:same], rtol=0.2)
+
+
+def test_a_recording_is_there_at_three_pitches_and_no_words_are_exchanged_between_them(tmp_path):
+    audio, words = espeak.engine().speak("i put the cat in the garden", VOICE)
+    soundfile.write(tmp_path / "0.flac", audio, 16_000)
+    row = {"file": "0.flac", "text": "i put the cat in the garden", "voice": "ann", "words": words}
+    (tmp_path / "index.jsonl").write_text(json.dumps(row))
+    bank = Bank([tmp_path])
+    own, *others = (bank.clip(number) for number in range(len(bank)))
+    assert [round(own.words[-1][1] / clip.words[-1][1], 2) for clip in others] == list(PITCHES)
+    assert [own.seconds / clip.seconds for clip in others] == [pytest.approx(p, abs=0.03) for p in PITCHES]
+    assert len(bank._talk) == 3 and all(len(numbers) == 1 for numbers in bank._talk.values())
+    assert len(Bank([tmp_path], held_out=frozenset({"ann"}), keep_only=True)) == 1
 
 
 def test_a_data_folder_is_read_and_a_voice_held_out(tmp_path):
@@ -285,9 +326,9 @@ def test_a_data_folder_is_read_and_a_voice_held_out(tmp_path):
         soundfile.write(tmp_path / file, audio, 16_000)
         rows.append({"file": file, "text": "Say blue after five seconds.", "voice": name, "words": words})
     (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert len(Bank([tmp_path])) == 3
+    assert len(Bank([tmp_path])) == 3 * (1 + len(PITCHES))
     bank = Bank([tmp_path], held_out=frozenset({"ben"}))
-    assert len(bank) == 1 and len(bank.requests["after"]) == 1
+    assert len(bank) == len(bank.requests["after"]) == 1 + len(PITCHES)
     assert len(Bank([tmp_path], held_out=frozenset({"ben"}), keep_only=True)) == 2
     original = mel_power(audio)
     restored = bank.clip(0).power
@@ -502,7 +543,8 @@ def test_recordings_say_other_words_of_the_same_speaker_and_mean_the_same_kind_o
     (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
     bank, changed = Bank([tmp_path]), 0
     for number, row in enumerate(rows):
-        before, after = bank.clip(number), bank.reworded(rng, number)
+        clip = number * (1 + len(PITCHES))  # at its own pitch
+        before, after = bank.clip(clip), bank.reworded(rng, clip)
         either = {*row["speaker"].replace("*0.5", "").split("+"), row["speaker"]}  # a mixture borrows from both
         own = {word for r in rows if r["speaker"] in either for word, _ in r["words"]}
         assert set(after.text()) <= own and len(after.words) == len(before.words)

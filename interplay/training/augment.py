@@ -17,7 +17,8 @@ SPEECH_POWER = 14.0  # of the synthetic voices, where they are loud: mean over c
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Recording conditions of a scene. `snr_db` is speech power (where there is speech) over noise power."""
+    """Recording conditions of a scene. `snr_db` is speech power (where there is speech) over noise power. `holes`:
+    ranges of channels that are hardly there, the frequency masks of SpecAugment (Park et al., 2019)."""
 
     level_db: float = 0.0
     tilt_db: float = 0.0
@@ -26,6 +27,7 @@ class Conditions:
     babble_db: float | None = None
     band: tuple[int, int] | None = None
     reverb: float = 0.0
+    holes: tuple[tuple[int, int], ...] = ()
 
 
 def random_conditions(rng: random.Random) -> Conditions:
@@ -36,9 +38,16 @@ def random_conditions(rng: random.Random) -> Conditions:
         snr_db=rng.uniform(45, 80) if rng.random() < 0.2 else rng.uniform(8, 45),
         noise_colour_db=tuple(rng.uniform(-10, 10) for _ in range(5)),
         babble_db=rng.uniform(-25, -12) if rng.random() < 0.1 else None,
-        band=(rng.randint(4, 10), rng.randint(52, 62)) if rng.random() < 0.08 else None,
+        band=(rng.randint(4, 10), rng.randint(52, 62)) if rng.random() < 0.12 else None,
         reverb=rng.uniform(0.3, 0.75) if rng.random() < 0.18 else 0.0,
+        holes=tuple(_hole(rng) for _ in range(rng.randint(1, 2))) if rng.random() < 0.35 else (),
     )
+
+
+def _hole(rng: random.Random) -> tuple[int, int]:
+    width = rng.randint(2, 9)
+    first = rng.randrange(CHANNELS - width)
+    return first, first + width
 
 
 @cache
@@ -80,6 +89,8 @@ def apply(
         low, high = conditions.band
         power[:, :low] *= 1e-3
         power[:, high:] *= 1e-4
+    for first, last in conditions.holes:
+        power[:, first:last] *= 1e-3
     return power
 
 

@@ -19,8 +19,8 @@ from interplay.model.vocabulary import tokens
 from interplay.training.espeak import SyntheticVoice, engine
 from interplay.training.language import Request, is_held_out, parse_request, spanish
 from interplay.training.language.words import BACKCHANNELS, CONTENT, NUMBERS
+from interplay.training.speakers import FRAMES_PER_S, PITCHES, random_build, recolour, respeak
 
-FRAMES_PER_S = 50
 INDEX = "index.jsonl"
 Made = TypeVar("Made")
 _LN10 = np.float32(np.log(10))
@@ -48,7 +48,8 @@ def synthesise(text: str, voice: SyntheticVoice) -> Clip:
     """Speak `text` with espeak-ng. Spanish words come in plain letters and are spelled for the voice."""
     spelled = [spanish.SPELLED.get(word, word) for word in text.split()]
     audio, words = engine().speak(" ".join(spelled), voice)
-    return Clip(mel_power(audio), tuple(zip(text.split(), (end for _, end in words), strict=True)))
+    power = mel_power(audio) if voice.build is None else recolour(mel_power(audio), voice.build)
+    return Clip(power, tuple(zip(text.split(), (end for _, end in words), strict=True)))
 
 
 @lru_cache(maxsize=4096)
@@ -76,23 +77,6 @@ def cut(clip: Clip, words: int) -> tuple[Clip, Clip]:
     at = int((clip.words[words - 1][1] + 0.03) * FRAMES_PER_S)
     rest = tuple((word, end - at / FRAMES_PER_S) for word, end in clip.words[words:])
     return Clip(clip.power[:at], clip.words[:words]), Clip(clip.power[at:], rest)
-
-
-def warp(clip: Clip, *, tempo: float, formants: float) -> Clip:
-    """Another speaker from the same recording: tempo (>1 faster) and a stretch of the mel axis (vocal tract length)."""
-    power = clip.power
-    source = np.arange(int(len(power) / tempo)) * tempo
-    power = stretch(power[np.minimum(source.astype(int), len(power) - 1)], formants)
-    return Clip(power, tuple((word, end / tempo) for word, end in clip.words))
-
-
-def stretch(power: np.ndarray, formants: float) -> np.ndarray:
-    """Mel power (frames, 80) with its mel axis stretched: the same speech from a shorter (<1) or longer vocal tract."""
-    channels = np.clip(np.arange(CHANNELS) * formants, 0, CHANNELS - 1)
-    low = channels.astype(int)
-    high = np.minimum(low + 1, CHANNELS - 1)
-    part = (channels - low).astype(np.float32)
-    return (power[:, low] * (1 - part) + power[:, high] * part).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +145,8 @@ def _between(frames: np.ndarray, begin_s: float, end_s: float | None) -> np.ndar
 class Bank:
     """Recorded or rendered utterances from folders with an `index.jsonl` (file, text, words=[[word, end], ...]).
 
-    Kept as float16 log10 power, so that three hours take less than 100 MB. `held_out` names voices or speakers whose
-    clips are left out (or, with `keep_only=True`, the only ones taken, as they are).
+    Kept as float16 log10 power, each at three pitches (`speakers.PITCHES`), so that an hour takes 90 MB. `held_out`
+    names voices or speakers whose clips are left out (or, with `keep_only=True`, the only ones taken, as they are).
     """
 
     def __init__(self, folders: list[Path], *, held_out: frozenset[str] = frozenset(), keep_only: bool = False) -> None:
@@ -205,6 +189,11 @@ class Bank:
             if rate != INPUT_RATE:
                 mono = soxr.resample(mono, rate, INPUT_RATE)
             self._add(mel_power(mono), row.words, row.speakers)
+            for pitch in PITCHES if self.varied else ():
+                # Words are exchanged within a speaker, so a voice at another pitch is a speaker of its own.
+                speakers = frozenset(f"{speaker}@{pitch}" for speaker in row.speakers)
+                higher = soxr.resample(mono, INPUT_RATE * pitch, INPUT_RATE, quality="LQ")
+                self._add(mel_power(higher), tuple((w, end / pitch) for w, end in row.words), speakers)
 
     def _add(self, power: np.ndarray, words: tuple[tuple[str, float], ...], speakers: frozenset[str]) -> None:
         text = [w for w, _ in words]
@@ -296,6 +285,6 @@ class Bank:
 
     def _another(self, rng: random.Random, clip: Clip) -> Clip:
         """Mostly another speaker, at another pace."""
-        if rng.random() < 0.6:
-            clip = warp(clip, tempo=rng.uniform(0.85, 1.2), formants=rng.uniform(0.9, 1.12))
+        if rng.random() < 0.85:
+            return Clip(*respeak(clip.power, clip.words, random_build(rng), rng))
         return clip

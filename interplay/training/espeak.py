@@ -15,6 +15,7 @@ import numpy as np
 import soxr
 
 from interplay.core.types import INPUT_RATE, Missing
+from interplay.training.speakers import Build, random_build
 
 ACCENTS = ("en-us", "gmw/en", "gmw/en-GB-scotland", "gmw/en-029", "gmw/en-GB-x-rp", "gmw/en-US-nyc")
 SPANISH_ACCENTS = ("roa/es", "roa/es-419")
@@ -54,21 +55,27 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclass(frozen=True, slots=True)
 class SyntheticVoice:
-    """One way of speaking: accent + variant, words per minute, pitch and pitch range (0-100)."""
+    """One way of speaking: accent + variant, words per minute, pitch and pitch range (0-100).
+
+    build: what makes this speaker another one than the variant; its vocal tract and timbre are used, not its pace.
+    """
 
     accent: str
     variant: str
     rate: int
     pitch: int
     pitch_range: int
+    build: Build | None = None
 
 
 def random_voice(rng: random.Random, *, held_out: bool = False) -> SyntheticVoice:
-    """Draw a voice; held-out variants and training variants never mix."""
+    """Draw a voice; held-out variants and training variants never mix. Those of training are often of another build:
+    who knows eighty voices by heart need not understand the next one. Held-out ones are what they are."""
     variants = HELD_OUT_VARIANTS if held_out else TRAINING_VARIANTS
-    return SyntheticVoice(
+    voice = SyntheticVoice(
         rng.choice(ACCENTS), rng.choice(variants), rng.randint(130, 210), rng.randint(20, 80), rng.randint(25, 80)
     )
+    return voice if held_out or rng.random() < 0.35 else replace(voice, build=random_build(rng))
 
 
 def spanish_voice(like: SyntheticVoice, rng: random.Random) -> SyntheticVoice:

@@ -12,12 +12,13 @@ import soxr
 from interplay.core.types import INPUT_RATE, MICRO_TURN_S, OUTPUT_RATE, Missing
 from interplay.model.dmel import FRAMES, mel_power
 from interplay.training import augment
-from interplay.training.clips import FRAMES_PER_S, stretch, synthesise_word
+from interplay.training.clips import synthesise_word
 from interplay.training.espeak import agent_voices
 from interplay.training.language import CONTENT, NUMBERS, WIDE
 from interplay.training.language.spanish import TO_ENGLISH
 from interplay.training.scenes.scene import Mix, Scene
 from interplay.training.scenes.stage import Stage
+from interplay.training.speakers import FRAMES_PER_S, stretch
 from interplay.voice.engine import HibariEngine
 
 _ESSENTIAL = frozenset((*CONTENT, *WIDE, *NUMBERS, *TO_ENGLISH))
