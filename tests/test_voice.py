@@ -147,10 +147,14 @@ def test_the_same_words_are_the_same_samples(engine: HibariEngine) -> None:
     assert engine.cached(("hello",)) is not None and engine.cached(("Hello",)) is not None
 
 
-def test_the_cache_is_bounded() -> None:
-    small = HibariEngine(cache=3)
+def test_the_cache_is_bounded_in_bytes() -> None:
+    small = HibariEngine(cache_mb=0.08)
     assert small.prepare(["one", "two", "three", "four", "four"]) == 4
-    assert small.cached(("one",)) is None and small.cached(("four",)) is not None and len(small._clips) == 3
+    assert small.cached(("one",)) is None and small.cached(("four",)) is not None
+    assert 1 < len(small._clips) < 4 and small.held_mb <= 0.08
+    assert small.held_mb == pytest.approx(sum(clip.audio.nbytes for clip in small._clips.values()) / 1e6)
+    small.render(("a sentence is kept", "even where it is longer", "than all there is room for"))
+    assert len(small._clips) == 1 and small.held_mb > 0.08
 
 
 async def test_a_prepared_word_is_audible_in_its_turn_without_waiting(

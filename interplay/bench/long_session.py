@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +31,7 @@ from interplay.bench.stats import bootstrap
 from interplay.bench.task import Result, Setup
 from interplay.core.types import INPUT_RATE, INPUT_SAMPLES, MICRO_TURN_S, BadInput, InterplayError
 from interplay.session import SurfaceIn, TurnView
+from interplay.voice.base import Voice
 
 RECORDS = 250  # of the timeline in memory: full within the first minutes, as any bound is sooner or later
 KINDS = ("in", "until_stop", "first", "while_talking", "among_others")
@@ -110,21 +111,22 @@ class LongStage:
     """Surface that gets its sound as it goes: two hours of it are never in memory.
 
     After a run: `episodes` of the first and of the last `edge_s` seconds, `said` within them, `resident` = (second,
-    resident MB) once a minute, `steps` = seconds per micro-turn of the first and of the last edge.
+    resident MB, MB of them that the voice's cache holds) once a minute, `steps` = seconds per micro-turn of the first
+    and of the last edge.
     """
 
     name = "long"
 
-    def __init__(self, sound: Connection, plan: Plan, advance) -> None:
+    def __init__(self, sound: Connection, plan: Plan, advance, cache_mb: Callable[[], float]) -> None:
         self.turns = int(plan.seconds / MICRO_TURN_S)
         self.episodes: tuple[list[Episode], list[Episode]] = ([], [])
         self.said: list[tuple[str, float]] = []
-        self.resident: list[tuple[float, float]] = []
+        self.resident: list[tuple[float, float, float]] = []
         self.steps: tuple[list[float], list[float]] = ([], [])
         self._sound, self._plan = sound, plan
         self._buffer = np.zeros(0, np.float32)
         self._over = False
-        self._advance = advance
+        self._advance, self._cache_mb = advance, cache_mb
 
     def _more(self) -> np.ndarray | None:
         """The next piece of sound; None at the end."""
@@ -158,7 +160,7 @@ class LongStage:
             self.said += [(word, now + t) for word, t in view.said]
             self.steps[0 if early else 1].append(view.step_s)
         if view.turn % round(60 / MICRO_TURN_S) == 0:
-            self.resident.append((now, resident_mb()))
+            self.resident.append((now, resident_mb(), self._cache_mb()))
             self._advance(total=int(plan.seconds // 60))
 
     async def close(self, error: InterplayError | None) -> None:
@@ -194,7 +196,7 @@ def session(setup: Setup, number: int, live: Player | None = None) -> tuple[list
     live = live or player(setup.mind, setup.seed)
     plan = Plan(f"long/{setup.seed}/{number}", seconds, edge)
     with people(setup, plan) as sound:
-        stage = LongStage(sound, plan, setup.advance)
+        stage = LongStage(sound, plan, setup.advance, lambda: _cache_mb(live.voice))
         asyncio.run(live.live(stage, memory=RECORDS))
     rows = []
     for first, last in zip(*stage.episodes, strict=True):
@@ -203,10 +205,11 @@ def session(setup: Setup, number: int, live: Player | None = None) -> tuple[list
             "category": first.item.category, "session": number, "start_s": round(first.start, 1),
             "right_first": verdicts[0].right, "right_last": verdicts[1].right, "right": verdicts[1].right,
         })  # fmt: skip
-    settled = next((mb for t, mb in stage.resident if t >= min(edge, seconds / 4)), stage.resident[0][1])
+    settled = next((each for each in stage.resident if each[0] >= min(edge, seconds / 4)), stage.resident[0])
+    growth, cached = (stage.resident[-1][i] - settled[i] for i in (1, 2))
     steps = [1e3 * float(np.median(edge_steps)) for edge_steps in stage.steps]
-    figures: Row = {"growth_mb": stage.resident[-1][1] - settled, "step_first_ms": steps[0], "step_last_ms": steps[1]}
-    figures["resident_mb"] = [(round(t / 60), round(mb, 1)) for t, mb in stage.resident[::10]]
+    figures: Row = {"growth_mb": growth, "cached_mb": cached, "step_first_ms": steps[0], "step_last_ms": steps[1]}
+    figures["resident_mb"] = [(round(t / 60), round(mb, 1), round(voice, 1)) for t, mb, voice in stage.resident[::10]]
     return rows, figures
 
 
@@ -214,6 +217,13 @@ def within(said: list[tuple[str, float]], each: Episode) -> Run:
     """The words said in an episode, with times counted from its begin."""
     inside = [(word, t - each.start) for word, t in said if each.start <= t < each.start + each.item.seconds]
     return Run((), tuple(inside))
+
+
+def _cache_mb(voice: Voice | None) -> float:
+    """What the voice keeps of what it said: bounded, and filled in the course of a session."""
+    from interplay.voice.hibari import HibariVoice
+
+    return voice.engine.held_mb if isinstance(voice, HibariVoice) else 0.0
 
 
 def resident_mb() -> float:
@@ -250,6 +260,7 @@ def run(setup: Setup) -> Result:
         "accuracy_first": 100 * float(np.mean([row["right_first"] for row in rows])),
         "accuracy_last": 100 * float(np.mean([row["right_last"] for row in rows])),
         "memory_growth_mb": max(row["growth_mb"] for row in figures),
+        "of_that_voice_cache_mb": max(figures, key=lambda row: row["growth_mb"])["cached_mb"],
         "step_first_ms": float(np.mean([row["step_first_ms"] for row in figures])),
         "step_last_ms": float(np.mean([row["step_last_ms"] for row in figures])),
     }

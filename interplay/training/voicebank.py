@@ -41,7 +41,7 @@ def make(out: Path, count: int, *, seed: int = 0, watch: Callable[[int], None] =
     """Write `count` clips (16 kHz FLAC) and `index.jsonl` into `out`. Raises BadInput if `out` holds one already."""
     index = new_index(out)
     rng = random.Random(seed)
-    engines = {speed: HibariEngine(speed=speed, seed=seed, cache=16) for speed in SPEEDS}
+    engines = {speed: HibariEngine(speed=speed, seed=seed, cache_mb=2) for speed in SPEEDS}
     with index.open("w") as rows:
         for number in range(count):
             text, speed, pitch = sentence(rng), rng.choice(SPEEDS), rng.uniform(0.78, 1.2)

@@ -17,7 +17,8 @@ from interplay.voice.clip import Clip, finish
 if TYPE_CHECKING:
     from hibari import Hibari
 
-CACHE_CLIPS = 2_000  # common words average 0.4 s = 40 kB: 80 MB when full
+CACHE_MB = 96.0  # a word takes 40 kB, a sentence up to 1 MB
+_GROUPS = 20_000  # words whose phoneme groups are remembered
 DURATIONS = "/CumSum_output_0"  # in hibari's graph: the frame at which each phoneme ends, int64 (phonemes,)
 INSTALL = 'the voice is not installed; get it with: pip install "interplay[voice]"'
 
@@ -31,17 +32,24 @@ class HibariEngine:
     """Loads the hibari model once and renders phrases; shared by all voices of a process, safe from any thread.
 
     voice: a hibari voice name; "heart" comes with the package. speed: 1.0 is hibari's own pace. seed: fixes the noise
-    part, so the same words give the same samples. Raises Missing if hibari is not installed.
+    part, so the same words give the same samples. cache_mb: of rendered clips that are kept, the newest one always.
+    Raises Missing if hibari is not installed.
     """
 
-    def __init__(self, voice: str = "heart", *, speed: float = 1.0, seed: int = 0, cache: int = CACHE_CLIPS) -> None:
+    def __init__(self, voice: str = "heart", *, speed: float = 1.0, seed: int = 0, cache_mb: float = CACHE_MB) -> None:
         self.name, self.speed, self.seed = voice, speed, seed
         self._hibari, self._timed = _load(voice)
         self._lock = threading.Lock()  # one render at a time: hibari's text part is not written for threads
         self._clips: OrderedDict[str, Clip] = OrderedDict()
-        self._cache = cache
+        self._held = 0  # bytes of the clips
+        self._limit = int(1e6 * cache_mb)
         self._groups: dict[str, int] = {}
         self.render(("hello",))  # loads the pronouncing dictionaries, 0.7 s that no live word should wait for
+
+    @property
+    def held_mb(self) -> float:
+        """Of clips, in the cache."""
+        return self._held / 1e6
 
     def cached(self, words: Iterable[str]) -> Clip | None:
         """The clip of these words if it is ready, else None. Never waits for a render."""
@@ -72,8 +80,9 @@ class HibariEngine:
                 raise InterplayError(f"the voice cannot render {' '.join(words)!r}: {error}") from error
             clip = finish(audio, starts)
             self._clips[key_of(words)] = clip
-            while len(self._clips) > self._cache:
-                self._clips.popitem(last=False)
+            self._held += clip.audio.nbytes
+            while self._held > self._limit and len(self._clips) > 1:
+                self._held -= self._clips.popitem(last=False)[1].audio.nbytes
         return clip
 
     def prepare(self, words: Iterable[str]) -> int:
@@ -138,7 +147,7 @@ class HibariEngine:
     def _group_count(self, word: str) -> int:
         key = word.lower()
         if key not in self._groups:
-            if len(self._groups) > 10 * self._cache:
+            if len(self._groups) > _GROUPS:
                 self._groups.clear()
             self._groups[key] = sum(
                 any(symbol.isalpha() for symbol in group)

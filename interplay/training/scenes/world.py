@@ -82,7 +82,7 @@ def own_voice(word: str) -> np.ndarray:
 @cache
 def _engine() -> HibariEngine | None:
     try:
-        return HibariEngine(cache=1)
+        return HibariEngine(cache_mb=0)
     except Missing:
         return None
 
