@@ -30,8 +30,8 @@ class Conditions:
     holes: tuple[tuple[int, int], ...] = ()
 
 
-def random_conditions(rng: random.Random) -> Conditions:
-    """The conditions a training scene is heard under."""
+def random_conditions(rng: random.Random, variety: float = 1.0) -> Conditions:
+    """The conditions a training scene is heard under. variety: how often there are holes in the spectrum."""
     return Conditions(
         level_db=rng.uniform(-15, 8),
         tilt_db=rng.uniform(-8, 8),
@@ -40,7 +40,7 @@ def random_conditions(rng: random.Random) -> Conditions:
         babble_db=rng.uniform(-25, -12) if rng.random() < 0.1 else None,
         band=(rng.randint(4, 10), rng.randint(52, 62)) if rng.random() < 0.12 else None,
         reverb=rng.uniform(0.3, 0.75) if rng.random() < 0.18 else 0.0,
-        holes=tuple(_hole(rng) for _ in range(rng.randint(1, 2))) if rng.random() < 0.35 else (),
+        holes=tuple(_hole(rng) for _ in range(rng.randint(1, 2))) if rng.random() < 0.35 * variety else (),
     )
 
 

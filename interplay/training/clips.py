@@ -152,6 +152,7 @@ class Bank:
     def __init__(self, folders: list[Path], *, held_out: frozenset[str] = frozenset(), keep_only: bool = False) -> None:
         self._log: list[np.ndarray] = []
         self.varied = not keep_only
+        self.variety = 1.0  # how far other speakers are from those recorded, see speakers.random_build
         self._words: list[tuple[tuple[str, float], ...]] = []
         self._speakers: list[frozenset[str]] = []
         self._places: list[list[int]] = []  # of a clip's words that can be exchanged
@@ -285,6 +286,6 @@ class Bank:
 
     def _another(self, rng: random.Random, clip: Clip) -> Clip:
         """Mostly another speaker, at another pace."""
-        if rng.random() < 0.85:
-            return Clip(*respeak(clip.power, clip.words, random_build(rng), rng))
+        if rng.random() < min(self.variety, 0.45 + 0.4 * self.variety):
+            return Clip(*respeak(clip.power, clip.words, random_build(rng, self.variety), rng))
         return clip

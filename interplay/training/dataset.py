@@ -159,9 +159,11 @@ class SceneStream(IterableDataset):
     first only. video: share of batches whose scenes have pictures; they have half as many scenes. share: this process's
     part of every batch. takes: how many batches every scene is in, `APART` batches apart and each time with other
     voices, rooms and losses: composing a scene costs about as much as learning from it. Films come again as they are.
+    near: from this batch on, speakers are nearer to their recordings (`NEAR` of the mix's variety).
     """
 
     APART = 24
+    NEAR = 0.5
 
     def __init__(
         self,
@@ -177,12 +179,14 @@ class SceneStream(IterableDataset):
         video: float = 0.0,
         share: Share | None = None,
         takes: int = 1,
+        near: int | None = None,
     ) -> None:
         self.share, self.video, self.takes = share or Share(), video, takes
         self._performed: dict[int, list[tuple[Stage | None, Scene]]] = {}
         self.vocabulary, self.folders, self.seed, self.start = vocabulary, folders, seed, start
         self.shapes = seed  # of batches: the same in all ranks, even where one has to go on with other scenes
         self.lengths, self.warmup, self.held_out, self.mix = lengths, warmup, held_out, mix or Mix()
+        self.near = near
 
     def restarted(self, seed: str, start: int) -> SceneStream:
         """The same kind of scenes, others, from batch `start` on."""
@@ -209,13 +213,18 @@ class SceneStream(IterableDataset):
         if take + 1 < self.takes:
             self._performed[number] = performed
         rng = random.Random(f"{self.seed}/{step}/{self.share.rank}")
-        scenes = [scene if stage is None else again(stage, scene, self.mix, rng) for stage, scene in performed]
+        scenes = [scene if stage is None else again(stage, scene, rng) for stage, scene in performed]
         return replace(collate(scenes, self.vocabulary), start=_start(scenes, rng))
 
     def _perform(self, number: int, bank: Bank | None) -> list[tuple[Stage | None, Scene]]:
         """The scenes of batch `number`, with their stages, which films have not."""
         rng = random.Random(f"{self.seed}/{number}/{self.share.rank}/performed")
         common = random.Random(f"{self.shapes}/{number}")  # all ranks draw the same shapes: they wait for each other
+        mix = self.mix
+        if self.near is not None and number >= self.near:
+            mix = replace(mix, variety=self.NEAR * mix.variety)
+        if bank is not None:
+            bank.variety = mix.variety
         turns, count, _ = self.lengths[0]
         if number >= self.warmup:
             turns, count, _ = common.choices(self.lengths, [weight for *_, weight in self.lengths])[0]
@@ -224,7 +233,7 @@ class SceneStream(IterableDataset):
 
             count = max(1, count // 2 // self.share.count)
             return [(None, video_scene(rng, turns, bank=bank)) for _ in range(count)]
-        return [Composer(rng, turns, bank, self.mix).perform() for _ in range(max(1, count // self.share.count))]
+        return [Composer(rng, turns, bank, mix).perform() for _ in range(max(1, count // self.share.count))]
 
 
 def stream(dataset: SceneStream, *, workers: int) -> Iterator[Batch]:

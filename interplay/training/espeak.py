@@ -68,14 +68,17 @@ class SyntheticVoice:
     build: Build | None = None
 
 
-def random_voice(rng: random.Random, *, held_out: bool = False) -> SyntheticVoice:
-    """Draw a voice; held-out variants and training variants never mix. Those of training are often of another build:
-    who knows eighty voices by heart need not understand the next one. Held-out ones are what they are."""
+def random_voice(rng: random.Random, *, held_out: bool = False, variety: float = 1.0) -> SyntheticVoice:
+    """Draw a voice; held-out variants and training variants never mix. Those of training are often of another build,
+    the oftener and the more so the larger `variety` is: who knows eighty voices by heart need not understand the next
+    one. Held-out ones are what they are."""
     variants = HELD_OUT_VARIANTS if held_out else TRAINING_VARIANTS
     voice = SyntheticVoice(
         rng.choice(ACCENTS), rng.choice(variants), rng.randint(130, 210), rng.randint(20, 80), rng.randint(25, 80)
     )
-    return voice if held_out or rng.random() < 0.35 else replace(voice, build=random_build(rng))
+    if held_out or rng.random() >= min(variety, 0.15 + 0.5 * variety):
+        return voice
+    return replace(voice, build=random_build(rng, variety))
 
 
 def spanish_voice(like: SyntheticVoice, rng: random.Random) -> SyntheticVoice:

@@ -176,6 +176,7 @@ def train(run: Run, watch: Callable[[Progress], None] = _ignore, share: Share | 
         video=recipe.data.video,
         share=share,
         takes=settings.takes,
+        near=round(settings.near_from * settings.steps),
     )
     generator = torch.Generator().manual_seed(1000 * (recipe.seed + first) + share.rank)
     forward = _compiled(model, run.device) if settings.compile else model

@@ -33,6 +33,7 @@ class TrainSettings:
     lengths: tuple[tuple[int, int, float], ...] = ((100, 16, 1.0),)
     compile: bool = False
     takes: int = 1
+    near_from: float = 1.0
 
     def dialled(self, dial: float) -> TrainSettings:
         """The same schedule over `dial` times as many steps."""

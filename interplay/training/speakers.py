@@ -36,15 +36,16 @@ class Build:
     contrast: float = 1.0
 
 
-def random_build(rng: random.Random) -> Build:
-    """A speaker as training draws them. The vocal tract stretch is that of VTLP (Jaitly and Hinton, 2013)."""
+def random_build(rng: random.Random, variety: float = 1.0) -> Build:
+    """A speaker as training draws them. variety: how far from what was recorded, 0 not at all, 1 as far as people
+    are from each other and somewhat beyond. The vocal tract stretch is that of VTLP (Jaitly and Hinton, 2013)."""
     return Build(
-        tempo=rng.uniform(0.82, 1.22),
-        unsteady=rng.uniform(0.0, 0.2),
-        formants=rng.uniform(0.86, 1.15),
-        bends=(0.0, *(rng.uniform(-1.2, 1.2) for _ in range(4))),
-        colour_db=tuple(rng.uniform(-5, 5) for _ in range(6)),
-        contrast=rng.uniform(0.88, 1.1),
+        tempo=rng.uniform(0.82, 1.22) ** variety,
+        unsteady=rng.uniform(0.0, 0.2) * variety,
+        formants=rng.uniform(0.86, 1.15) ** variety,
+        bends=(0.0, *(variety * rng.uniform(-1.2, 1.2) for _ in range(4))),
+        colour_db=tuple(variety * rng.uniform(-5, 5) for _ in range(6)),
+        contrast=rng.uniform(0.88, 1.1) ** variety,
     )
 
 

@@ -103,6 +103,7 @@ class Mix:
     bursts: float = 0.0  # share of scenes with short noises: a cough, a door
     breadth: float = 0.0  # share of content words from beyond the core
     looseness: float = 0.0  # share of reminders and cues that are put together from loose parts
+    variety: float = 1.0  # how far speakers are from the voice or the recording they come from (speakers.py)
 
     @classmethod
     def everything(cls, **changes: float) -> Mix:
@@ -120,5 +121,6 @@ class Mix:
 
 _DIALS = (
     "natural", "decoy", "standing", "manners", "side", "echo", "missing", "line", "bursts", "breadth", "looseness",
+    "variety",
 )  # fmt: skip
 PROGRAMS = tuple(f.name for f in fields(Mix) if f.name not in _DIALS)

@@ -38,7 +38,7 @@ class Stage:
     ) -> None:  # fmt: skip
         self.rng, self.turns, self.bank, self.mix = rng, turns, bank, mix
         self.held_out, self.held_out_words = held_out, held_out_words
-        self.voice = random_voice(rng, held_out=held_out)
+        self.voice = random_voice(rng, held_out=held_out, variety=mix.variety)
         self.natural = rng.choice((0.0, mix.natural, mix.natural, min(1.0, 2 * mix.natural))) if bank else 0.0
         self.length_s = turns * MICRO_TURN_S
         self.power = np.zeros((turns * FRAMES, CHANNELS), np.float32)
@@ -109,7 +109,7 @@ class Stage:
         rng, clip = self.rng, None
         if near and self.bank is not None and rng.random() < self.natural:
             clip = self.bank.talk(rng)
-        clip = clip or synthesise(text, random_voice(rng, held_out=self.held_out))
+        clip = clip or synthesise(text, random_voice(rng, held_out=self.held_out, variety=self.mix.variety))
         power = clip.power if near else augment.distant(clip.power, radio=radio)
         power = power * np.float32(10 ** (rng.uniform(-14, -6) / 10))
         start = int(time * FRAMES_PER_S)

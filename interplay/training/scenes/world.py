@@ -30,7 +30,7 @@ def expose(stage: Stage, scene: Scene, mix: Mix, rng: random.Random) -> Scene:
     """The scene as the microphone delivers it: echo, room and noise, line, lost micro-turns."""
     if rng.random() < mix.echo:
         leak(scene, rng)
-    conditions = augment.random_conditions(rng)
+    conditions = augment.random_conditions(rng, mix.variety)
     babble = stage.babble() if conditions.babble_db is not None else None
     scene.power = augment.apply(scene.power, conditions, rng, babble)
     if rng.random() < mix.line:
@@ -41,12 +41,12 @@ def expose(stage: Stage, scene: Scene, mix: Mix, rng: random.Random) -> Scene:
     return scene
 
 
-def again(stage: Stage, scene: Scene, mix: Mix, rng: random.Random) -> Scene:
+def again(stage: Stage, scene: Scene, rng: random.Random) -> Scene:
     """A take of a performed scene, which stays as it is: the same words at the same times, by people of other build in
     another room, with other losses."""
     stage.rng = rng  # whoever talks in the background of this take
     power = stretch(scene.power, rng.uniform(0.93, 1.08)) if rng.random() < 0.5 else scene.power.copy()
-    return expose(stage, replace(scene, power=power, heard=list(scene.heard)), mix, rng)
+    return expose(stage, replace(scene, power=power, heard=list(scene.heard)), stage.mix, rng)
 
 
 def leak(scene: Scene, rng: random.Random) -> None:
