@@ -305,6 +305,21 @@ def test_synthetic_voices_of_training_are_often_of_another_build_and_held_out_on
     assert not np.allclose(plain.power[:same], other.power[:same], rtol=0.2)
 
 
+def test_speakers_are_near_their_recordings_from_a_batch_on(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        Composer, "perform", lambda self: drawn.append(self.mix.variety) or (None, Scene(np.zeros((1000, 80)), [], [], []))
+    )
+    dataset = SceneStream(
+        language_vocabulary(), [], seed=1, start=0, lengths=[(100, 1, 1.0)], mix=Mix(variety=0.8), near=10
+    )
+    for number in (0, 9, 10, 23):
+        dataset._perform(number, None)
+    assert drawn == [0.8, 0.8, 0.4, 0.4]
+    near, wide = (espeak.random_build(random.Random(3), variety) for variety in (0.0, 1.0))
+    assert near == Build(bends=(0.0,) * 5, colour_db=(0.0,) * 6) and wide.formants != 1.0
+
+
 def test_a_recording_is_there_at_three_pitches_and_no_words_are_exchanged_between_them(tmp_path):
     audio, words = espeak.engine().speak("i put the cat in the garden", VOICE)
     soundfile.write(tmp_path / "0.flac", audio, 16_000)
@@ -583,7 +598,7 @@ def test_a_data_folder_with_requests_alone_has_no_talk_and_scenes_make_their_own
     words = [[word, 0.5 * (i + 1)] for i, word in enumerate(("say", "water", "every", "two", "seconds"))]
     (tmp_path / "index.jsonl").write_text(json.dumps({"file": "a.wav", "text": "", "speaker": "ann", "words": words}))
     bank = Bank([tmp_path])
-    assert bank.talk(random.Random(0)) is None and len(bank) == 1
+    assert bank.talk(random.Random(0)) is None and len(bank) == 1 + len(PITCHES)
     for program in ("chatter", "keep", "translate"):
         mix = Mix.only(program, natural=1.0)
         assert Composer(random.Random(1), 150, bank, mix).compose().heard
