@@ -306,10 +306,8 @@ def test_synthetic_voices_of_training_are_often_of_another_build_and_held_out_on
 
 
 def test_speakers_are_near_their_recordings_from_a_batch_on(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(
-        Composer, "perform", lambda self: drawn.append(self.mix.variety) or (None, Scene(np.zeros((1000, 80)), [], [], []))
-    )
+    drawn, scene = [], Scene(np.zeros((1000, 80)), [], [], [])
+    monkeypatch.setattr(Composer, "perform", lambda self: drawn.append(self.mix.variety) or (None, scene))
     dataset = SceneStream(
         language_vocabulary(), [], seed=1, start=0, lengths=[(100, 1, 1.0)], mix=Mix(variety=0.8), near=10
     )
