@@ -117,7 +117,7 @@ class LongStage:
 
     name = "long"
 
-    def __init__(self, sound: Connection, plan: Plan, advance, cache_mb: Callable[[], float]) -> None:
+    def __init__(self, sound: Connection, plan: Plan, advance, cache_mb: Callable[[], float] = lambda: 0.0) -> None:
         self.turns = int(plan.seconds / MICRO_TURN_S)
         self.episodes: tuple[list[Episode], list[Episode]] = ([], [])
         self.said: list[tuple[str, float]] = []
