@@ -12,6 +12,7 @@ from interplay.core.types import BadInput
 from interplay.training.clips import Bank
 from interplay.training.espeak import SyntheticVoice, engine
 from interplay.training.joining import join
+from interplay.training.speakers import PITCHES
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_words_end_where_their_sound_does(singles, tmp_path):
 def test_training_takes_them_and_leaves_speakers_out(singles, tmp_path):
     folder = join(singles, tmp_path / "out", 10).parent
     everybody, rest = Bank([folder]), Bank([folder], held_out=frozenset({"high"}))
-    assert len(everybody) == 10 and len(rest) == 5
+    assert len(everybody) == 10 * (1 + len(PITCHES)) and len(rest) == 5 * (1 + len(PITCHES))
     assert everybody.with_word and all(clip_words for clip_words in everybody.with_word.values())
 
 
