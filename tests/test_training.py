@@ -314,6 +314,11 @@ def test_speakers_are_near_their_recordings_from_a_batch_on(tmp_path, monkeypatc
     for number in (0, 9, 10, 23):
         dataset._perform(number, None)
     assert drawn == [0.8, 0.8, 0.4, 0.4]
+    drawn.clear()
+    dataset.takes, dataset.near = 3, 80  # what is performed as number 24 is first in batch 72, number 32 in batch 80
+    for number in (24, 31, 32, 47):
+        dataset._perform(number, None)
+    assert drawn == [0.8, 0.8, 0.4, 0.4]
     near, wide = (espeak.random_build(random.Random(3), variety) for variety in (0.0, 1.0))
     assert near == Build(bends=(0.0,) * 5, colour_db=(0.0,) * 6) and wide.formants != 1.0
 

@@ -220,8 +220,9 @@ class SceneStream(IterableDataset):
         """The scenes of batch `number`, with their stages, which films have not."""
         rng = random.Random(f"{self.seed}/{number}/{self.share.rank}/performed")
         common = random.Random(f"{self.shapes}/{number}")  # all ranks draw the same shapes: they wait for each other
-        mix = self.mix
-        if self.near is not None and number >= self.near:
+        mix, (lap, place) = self.mix, divmod(number, self.APART)
+        first = lap * self.APART * self.takes + place  # batch that it is in
+        if self.near is not None and first >= self.near:
             mix = replace(mix, variety=self.NEAR * mix.variety)
         if bank is not None:
             bank.variety = mix.variety

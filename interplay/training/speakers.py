@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from interplay.model.dmel import CHANNELS
+from interplay.training.augment import SPEECH_POWER
 
 FRAMES_PER_S = 50
 PITCHES = (0.87, 1.15)  # at which a recording is kept beside its own: resampled, so its formants and pace move along
 _KNOT_S = 0.35  # how fast pace changes: about a word
-_LOUD = 14.0  # mel power that stays what it is when the contrast changes
 
 Words = tuple[tuple[str, float], ...]
 
@@ -61,7 +61,7 @@ def recolour(power: np.ndarray, build: Build) -> np.ndarray:
     channels = np.arange(CHANNELS) * build.formants + _curve(build.bends, places)
     power = _sampled(power, channels)
     if build.contrast != 1.0:
-        power = _LOUD * (power / _LOUD) ** np.float32(build.contrast)
+        power = SPEECH_POWER * (power / SPEECH_POWER) ** np.float32(build.contrast)
     return (power * 10 ** (_curve(build.colour_db, places) / 10)).astype(np.float32)
 
 

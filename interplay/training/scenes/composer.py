@@ -37,7 +37,7 @@ class Composer:
 
     def compose(self) -> Scene:
         """The next scene, as the microphone hears it."""
-        return expose(*self.perform(), self.mix, self.rng)
+        return expose(*self.perform(), self.rng)
 
     def perform(self) -> tuple[Stage, Scene]:
         """The next scene and its stage, before microphone and room."""

@@ -16,7 +16,7 @@ from interplay.training.clips import synthesise_word
 from interplay.training.espeak import agent_voices
 from interplay.training.language import CONTENT, NUMBERS, WIDE
 from interplay.training.language.spanish import TO_ENGLISH
-from interplay.training.scenes.scene import Mix, Scene
+from interplay.training.scenes.scene import Scene
 from interplay.training.scenes.stage import Stage
 from interplay.training.speakers import FRAMES_PER_S, stretch
 from interplay.voice.engine import HibariEngine
@@ -26,8 +26,9 @@ LOST = 0.65  # a word that carries meaning loses at most this share of its sound
 GONE = 0.8  # a small word that lost this share cannot be heard
 
 
-def expose(stage: Stage, scene: Scene, mix: Mix, rng: random.Random) -> Scene:
+def expose(stage: Stage, scene: Scene, rng: random.Random) -> Scene:
     """The scene as the microphone delivers it: echo, room and noise, line, lost micro-turns."""
+    mix = stage.mix
     if rng.random() < mix.echo:
         leak(scene, rng)
     conditions = augment.random_conditions(rng, mix.variety)
@@ -46,7 +47,7 @@ def again(stage: Stage, scene: Scene, rng: random.Random) -> Scene:
     another room, with other losses."""
     stage.rng = rng  # whoever talks in the background of this take
     power = stretch(scene.power, rng.uniform(0.93, 1.08)) if rng.random() < 0.5 else scene.power.copy()
-    return expose(stage, replace(scene, power=power, heard=list(scene.heard)), stage.mix, rng)
+    return expose(stage, replace(scene, power=power, heard=list(scene.heard)), rng)
 
 
 def leak(scene: Scene, rng: random.Random) -> None:
