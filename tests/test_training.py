@@ -33,6 +33,7 @@ from interplay.training.language import CONTENT, Request
 from interplay.training.loop import Run, train
 from interplay.training.recipe import DataSettings, Recipe, TrainSettings, load_recipe
 from interplay.training.scenes import Composer, Mix, Scene
+from interplay.training.scenes.stage import Stage
 from interplay.training.speakers import PITCHES, Build, respeak
 
 VOICE = espeak.SyntheticVoice("en-us", "m1", 170, 50, 50)
@@ -321,6 +322,50 @@ def test_speakers_are_near_their_recordings_from_a_batch_on(tmp_path, monkeypatc
     assert drawn == [0.8, 0.8, 0.4, 0.4]
     near, wide = (espeak.random_build(random.Random(3), variety) for variety in (0.0, 1.0))
     assert near == Build(bends=(0.0,) * 5, colour_db=(0.0,) * 6) and wide.formants != 1.0
+
+
+def test_longer_scenes_begin_with_the_batch_that_the_recipe_names(monkeypatch):
+    drawn, scene = [], Scene(np.zeros((1000, 80)), [], [], [])
+    monkeypatch.setattr(Composer, "perform", lambda self: drawn.append(self.turns) or (None, scene))
+    lengths = [(100, 1, 0.0), (200, 1, 1.0)]
+    dataset = SceneStream(language_vocabulary(), [], seed=1, start=0, lengths=lengths, warmup=80, takes=3)
+    for number in (0, 24, 31, 32, 47, 48):  # as above: number 32 is first in batch 80
+        dataset._perform(number, None)
+    assert drawn == [100, 100, 100, 200, 200, 200]
+
+
+def test_a_scene_has_one_recorded_speaker_and_its_neighbour_is_another(tmp_path):
+    rng, rows = random.Random(0), []
+    texts = ("the tiger is in the garden", "we saw a lemon there", "say water every two seconds")
+    for number, (speaker, text) in enumerate((s, t) for s in ("ann", "ben", "ann*0.5+cat*0.5", "dan") for t in texts):
+        words = [[word, 0.4 * (i + 1)] for i, word in enumerate(text.split())]
+        sound = np.full(int(6400 * len(words)), 0.01, np.float32) * rng.uniform(0.5, 1)
+        soundfile.write(tmp_path / f"{number}.wav", sound, 16_000)
+        rows.append({"file": f"{number}.wav", "text": text, "speaker": speaker, "words": words})
+    (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    bank, picked = Bank([tmp_path]), []
+    heard_as = bank._heard_as
+    bank._heard_as = lambda rng, clip, speaker: picked.append(speaker) or heard_as(rng, clip, speaker)
+    others = 0
+    for seed in range(20):
+        stage = Stage(random.Random(seed), 300, bank, Mix(natural=1.0), held_out=False, held_out_words=False)
+        person, neighbour = stage.person, stage.neighbour
+        if person is None or stage.natural < 1:
+            continue  # a scene of anybody, or of synthetic people
+        own = {n for n in range(len(bank)) if bank._speakers[n] & person.names}
+        picked.clear()
+        assert bank.of([n for n, _ in bank.requests["every"]], person), "everybody recorded one"
+        stage.chatter("lemon"), stage.recorded("every", 5.0), stage.chatter()
+        assert picked == [person] * 3, "one build for all that is said"
+        assert set(bank.of(list(range(len(bank))), person)) == own
+        assert not person.names & neighbour.names
+        stage.beside("hey anna", 2.0, near=True)
+        assert picked[-1] is neighbour
+        others += 1
+    assert others > 5
+    assert bank.speaker(rng).build or bank.speaker(rng).build or bank.speaker(rng).build, "mostly of another build"
+    plain = Bank([tmp_path], held_out=frozenset({"ann"}), keep_only=True)
+    assert plain.speaker(rng).build is None, "who is kept for tests is as recorded"
 
 
 def test_a_recording_is_there_at_three_pitches_and_no_words_are_exchanged_between_them(tmp_path):

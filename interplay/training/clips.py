@@ -19,7 +19,7 @@ from interplay.model.vocabulary import tokens
 from interplay.training.espeak import SyntheticVoice, engine
 from interplay.training.language import Request, is_held_out, parse_request, spanish
 from interplay.training.language.words import BACKCHANNELS, CONTENT, NUMBERS
-from interplay.training.speakers import FRAMES_PER_S, PITCHES, random_build, recolour, respeak
+from interplay.training.speakers import FRAMES_PER_S, PITCHES, Build, random_build, recolour, respeak
 
 INDEX = "index.jsonl"
 Made = TypeVar("Made")
@@ -131,6 +131,15 @@ def read_index(folder: Path) -> list[Row]:
     return read_records(folder, row)
 
 
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Somebody whose recordings are heard through a scene. names: whose they are (two for a mixture of voices). build:
+    what makes this speaker another one, None for what was recorded."""
+
+    names: frozenset[str]
+    build: Build | None = None
+
+
 def _exchangeable(text: list[str]) -> list[int]:
     """Places of the words that another of its class can stand for: content words, and small numbers that are alone."""
     beside = [{*text[max(0, i - 1) : i], *text[i + 1 : i + 2]} for i in range(len(text))]
@@ -159,6 +168,7 @@ class Bank:
         self._spoken: dict[tuple[frozenset[str], bool], list[tuple[int, int]]] = defaultdict(list)
         self._occurrences: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._talk: dict[frozenset[str], list[int]] = defaultdict(list)
+        self._chatter: dict[str, list[int]] = defaultdict(list)  # of each name
         self.requests: dict[str, list[tuple[int, Request]]] = defaultdict(list)
         self.chatter: list[int] = []
         self.with_word: dict[str, list[int]] = defaultdict(list)
@@ -216,6 +226,8 @@ class Bank:
         if set(text) <= _BACKCHANNELS:
             self.requests["backchannel"].append((number, Request("backchannel")))
         self.chatter.append(number)
+        for name in speakers:
+            self._chatter[name].append(number)
         for word, _ in words:
             self.with_word[word].append(number)
         if self._places[number]:
@@ -259,11 +271,26 @@ class Bank:
         parts.append(_between(clip.power, clip.words[-1][1], None))
         return Clip(np.concatenate(parts), tuple(zip(text, ends, strict=True)))
 
-    def saying(self, rng: random.Random, word: str) -> Clip | None:
+    def speaker(self, rng: random.Random, other_than: Speaker | None = None) -> Speaker:
+        """Somebody of this bank, mostly of another build; another one than `other_than` where there is one."""
+        for _ in range(8):
+            names = self._speakers[rng.randrange(len(self))]
+            if other_than is None or not names & other_than.names:
+                break
+        return Speaker(names, random_build(rng, self.variety) if self._changes(rng) else None)
+
+    def of(self, numbers: list[int], speaker: Speaker | None) -> list[int]:
+        """Which of these clips are by one of the speaker's names."""
+        return [] if speaker is None else [n for n in numbers if self._speakers[n] & speaker.names]
+
+    def saying(self, rng: random.Random, word: str, speaker: Speaker | None = None) -> Clip | None:
         """Talk with `word` in it: a clip that has it, or one into which the same speaker's `word` is put; None if
-        nobody says it."""
-        numbers = self.with_word.get(word)
-        spoken = self._occurrences.get(word)
+        nobody says it. By `speaker` where they say it."""
+        numbers, spoken = self.with_word.get(word, []), self._occurrences.get(word, [])
+        own = self.of(numbers, speaker)
+        own_spoken = [there for there in spoken if speaker and self._speakers[there[0]] & speaker.names]
+        if own or own_spoken:
+            numbers, spoken = own, own_spoken
         if spoken and self.varied and (not numbers or rng.random() < 0.6):
             there = rng.choice(spoken)
             talk = self._talk[self._speakers[there[0]]]
@@ -271,21 +298,26 @@ class Bank:
                 number = rng.choice(talk)
                 clip = self._spliced(number, {rng.choice(self._places[number]): there})
                 if word in clip.text():
-                    return self._another(rng, clip)
-        return self._another(rng, self.clip(rng.choice(numbers))) if numbers else None
+                    return self._heard_as(rng, clip, speaker)
+        return self._heard_as(rng, self.clip(rng.choice(numbers)), speaker) if numbers else None
 
-    def talk(self, rng: random.Random) -> Clip | None:
-        """Recorded talk that asks for nothing; None if there is none."""
-        return self.pick(rng, self.chatter) if self.chatter else None
+    def talk(self, rng: random.Random, speaker: Speaker | None = None) -> Clip | None:
+        """Recorded talk that asks for nothing, by `speaker` where there is some of theirs; None if there is none."""
+        own = [n for name in sorted(speaker.names) for n in self._chatter[name]] if speaker else []
+        return self.pick(rng, own or self.chatter, speaker) if self.chatter else None
 
-    def pick(self, rng: random.Random, numbers: list[int]) -> Clip:
-        """One of these clips, often with other words in it, mostly as another speaker would have said it."""
+    def pick(self, rng: random.Random, numbers: list[int], speaker: Speaker | None = None) -> Clip:
+        """One of these clips, often with other words in it, as `speaker` would have said it, mostly somebody else than
+        was recorded."""
         number = rng.choice(numbers)
         clip = self.reworded(rng, number) if self.varied and rng.random() < 0.5 else self.clip(number)
-        return self._another(rng, clip)
+        return self._heard_as(rng, clip, speaker)
 
-    def _another(self, rng: random.Random, clip: Clip) -> Clip:
-        """Mostly another speaker, at another pace."""
-        if rng.random() < min(self.variety, 0.45 + 0.4 * self.variety):
-            return Clip(*respeak(clip.power, clip.words, random_build(rng, self.variety), rng))
-        return clip
+    def _heard_as(self, rng: random.Random, clip: Clip, speaker: Speaker | None) -> Clip:
+        """The clip by a speaker of this build; where nobody is named, of any."""
+        build = speaker.build if speaker else random_build(rng, self.variety) if self._changes(rng) else None
+        return clip if build is None else Clip(*respeak(clip.power, clip.words, build, rng))
+
+    def _changes(self, rng: random.Random) -> bool:
+        """Whether somebody is of another build than was recorded."""
+        return self.varied and rng.random() < min(self.variety, 0.45 + 0.4 * self.variety)

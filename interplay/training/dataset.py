@@ -227,7 +227,7 @@ class SceneStream(IterableDataset):
         if bank is not None:
             bank.variety = mix.variety
         turns, count, _ = self.lengths[0]
-        if number >= self.warmup:
+        if first >= self.warmup:
             turns, count, _ = common.choices(self.lengths, [weight for *_, weight in self.lengths])[0]
         if common.random() < self.video:
             from interplay.training.video.scenes import video_scene  # needs an image library; only eyes do

@@ -12,7 +12,7 @@ from interplay.model.dmel import CHANNELS
 from interplay.training.augment import SPEECH_POWER
 
 FRAMES_PER_S = 50
-PITCHES = (0.87, 1.15)  # at which a recording is kept beside its own: resampled, so its formants and pace move along
+PITCHES = (0.91, 1.1)  # at which a recording is kept beside its own: resampled, so its formants and pace move along
 _KNOT_S = 0.35  # how fast pace changes: about a word
 
 Words = tuple[tuple[str, float], ...]

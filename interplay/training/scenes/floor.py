@@ -98,11 +98,12 @@ def side_talk(stage: Stage) -> None:
     """For the whole scene: somebody else on the phone, or a radio, sometimes with a question that is not for here."""
     rng = stage.rng
     radio = rng.random() < 0.5
+    near = not radio and rng.random() < 0.5
     time = rng.uniform(0, 5)
     while time < stage.length_s - 2:
-        request = rng.random() < 0.3
-        text = stage.write(rng.choice(SHORT)) if request else fill(rng.choice(SIDE_TALK), rng, stage.mix.breadth)
-        end = stage.beside(text, time, radio=radio)
+        kind = rng.choice(SHORT) if rng.random() < 0.3 else ""
+        text = stage.write(kind) if kind else fill(rng.choice(SIDE_TALK), rng, stage.mix.breadth)
+        end = stage.beside(text, time, radio=radio, near=near, kind=kind)
         stage.bait(end)
         time = end + rng.choice((0.3, 1.0, 3.0, 6.0))
 
@@ -130,7 +131,7 @@ def decoy(stage: Stage, time: float, program: str) -> float:
         if end is not None and rng.random() < 0.4:  # and is answered by whom it was meant for
             stage.beside(fill(rng.choice(SIDE_TALK), rng), end + 0.5)
     else:
-        end = stage.beside(text, time, radio=rng.random() < 0.5)
+        end = stage.beside(text, time, radio=rng.random() < 0.5, near=rng.random() < 0.3, kind=kind)
     if end is None:
         return time + 1
     stage.bait(end)

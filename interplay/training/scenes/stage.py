@@ -40,6 +40,10 @@ class Stage:
         self.held_out, self.held_out_words = held_out, held_out_words
         self.voice = random_voice(rng, held_out=held_out, variety=mix.variety)
         self.natural = rng.choice((0.0, mix.natural, mix.natural, min(1.0, 2 * mix.natural))) if bank else 0.0
+        # Who says what is recorded, and who else is in the room; in some scenes anybody.
+        alone = bank is None or not len(bank) or rng.random() < 0.15
+        self.person = None if alone else bank.speaker(rng)
+        self.neighbour = None if alone else bank.speaker(rng, other_than=self.person)
         self.length_s = turns * MICRO_TURN_S
         self.power = np.zeros((turns * FRAMES, CHANNELS), np.float32)
         self.heard: list[tuple[int, str]] = []
@@ -102,13 +106,20 @@ class Stage:
         """The person says `text`, synthesised. Returns as `put` does."""
         return self.put(synthesise(text, voice or self.voice), time, gain_db=gain_db, open_=open_)
 
-    def beside(self, text: str, time: float, *, radio: bool = False, near: bool = False) -> float:
+    def beside(
+        self, text: str, time: float, *, radio: bool = False, near: bool = False, kind: str = ""
+    ) -> float:  # fmt: skip
         """A second voice, farther away or out of a loudspeaker, says `text`: not for the listener, and not heard.
 
-        near: only softer, as somebody at the same table; in natural scenes any recorded chatter instead of `text`."""
+        near: only softer, as somebody at the same table. In natural scenes a recorded request of `kind`, or any
+        recorded chatter where that is "", instead of `text`."""
         rng, clip = self.rng, None
-        if near and self.bank is not None and rng.random() < self.natural:
-            clip = self.bank.talk(rng)
+        if self.bank is not None and rng.random() < self.natural:
+            asked = [number for number, _ in self.bank.requests[kind]]
+            if asked:
+                clip = self.bank.pick(rng, self.bank.of(asked, self.neighbour) or asked, self.neighbour)
+            elif not kind:
+                clip = self.bank.talk(rng, self.neighbour)
         clip = clip or synthesise(text, random_voice(rng, held_out=self.held_out, variety=self.mix.variety))
         power = clip.power if near else augment.distant(clip.power, radio=radio)
         power = power * np.float32(10 ** (rng.uniform(-14, -6) / 10))
@@ -166,13 +177,12 @@ class Stage:
         rng, avoid = self.rng, self.cues()
         if self.bank is None or self.held_out_words or rng.random() >= self.natural:
             return None
-        some = self.bank.requests[kind]
-        fits = [
+        some = [
             number
-            for number, request in rng.sample(some, min(30, len(some)))
+            for number, request in self.bank.requests[kind]
             if request.seconds <= max(longest_s, 2) and not avoid & {request.cue, *request.phrase}
         ]
-        return self.bank.pick(rng, fits) if fits else None
+        return self.bank.pick(rng, self.bank.of(some, self.person) or some, self.person) if some else None
 
     def _asked(self, end: float | None) -> float | None:
         """Let the listener hear the request, so that what follows can build on it."""
@@ -223,7 +233,7 @@ class Stage:
         """A sentence that asks for nothing."""
         rng = self.rng
         if rng.random() < self.natural and self.bank is not None:
-            clip = self.bank.saying(rng, want) if want else self.bank.talk(rng)
+            clip = self.bank.saying(rng, want, self.person) if want else self.bank.talk(rng, self.person)
             if clip is not None and not _SUSPECT & set(clip.text()):
                 return clip
         return synthesise(write_chatter(rng, want, breadth=self.mix.breadth), self.voice)
