@@ -355,7 +355,8 @@ def test_a_scene_has_one_recorded_speaker_and_its_neighbour_is_another(tmp_path)
         own = {n for n in range(len(bank)) if bank._speakers[n] & person.names}
         picked.clear()
         assert bank.of([n for n, _ in bank.requests["every"]], person), "everybody recorded one"
-        stage.chatter("lemon"), stage.recorded("every", 5.0), stage.chatter()
+        for said in (stage.chatter("lemon"), stage.recorded("every", 5.0), stage.chatter()):
+            assert said is not None
         assert picked == [person] * 3, "one build for all that is said"
         assert set(bank.of(list(range(len(bank))), person)) == own
         assert not person.names & neighbour.names

@@ -15,7 +15,7 @@ import numpy as np
 from interplay.core.types import MICRO_TURN_S
 from interplay.model.dmel import CHANNELS, FRAMES
 from interplay.training import augment
-from interplay.training.clips import FRAMES_PER_S, Bank, Clip, synthesise
+from interplay.training.clips import FRAMES_PER_S, Bank, Clip, Speaker, synthesise
 from interplay.training.espeak import SyntheticVoice, random_voice
 from interplay.training.language import write_chatter, write_request
 from interplay.training.language.forms import FORMS
@@ -41,9 +41,11 @@ class Stage:
         self.voice = random_voice(rng, held_out=held_out, variety=mix.variety)
         self.natural = rng.choice((0.0, mix.natural, mix.natural, min(1.0, 2 * mix.natural))) if bank else 0.0
         # Who says what is recorded, and who else is in the room; in some scenes anybody.
-        alone = bank is None or not len(bank) or rng.random() < 0.15
-        self.person = None if alone else bank.speaker(rng)
-        self.neighbour = None if alone else bank.speaker(rng, other_than=self.person)
+        self.person: Speaker | None = None
+        self.neighbour: Speaker | None = None
+        if bank is not None and len(bank) and rng.random() < 0.85:
+            self.person = bank.speaker(rng)
+            self.neighbour = bank.speaker(rng, other_than=self.person)
         self.length_s = turns * MICRO_TURN_S
         self.power = np.zeros((turns * FRAMES, CHANNELS), np.float32)
         self.heard: list[tuple[int, str]] = []
