@@ -436,6 +436,32 @@ def test_a_recipe_with_a_wrong_key_is_one_clear_line(tmp_path):
         load_recipe(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('near_from = "late"', r"\[train\] near_from is a number, not 'late'"),
+        ("steps = 3.5", r"\[train\] steps is a whole number, not 3.5"),
+        ("compile = 1", r"\[train\] compile is true or false, not 1"),
+        ("lengths = 5", r"\[train\] lengths is a list, not 5"),
+        ("lengths = [[100, 32]]", r"\[train\] lengths has 3 entries a row, not \[100, 32\]"),
+        ('lengths = [[100, 32, "x"]]', r"\[train\] lengths is a number, not 'x'"),
+        ("[data]\nheld_out = [3]", r"\[data\] held_out is text, not 3"),
+        ("[data]\nmix = 4", r"\[data\] mix is a table, not 4"),
+        ('[data]\nmix = { cue = "often" }', r"\[data.mix\] cue is a number, not 'often'"),
+        ("[data]\nmix = { cues = 1.0 }", r"\[data.mix\] has no cues; it takes every, after"),
+        ('[data]\nscenes = "all"', r"\[data\] scenes is one of first, everything, not 'all'"),
+    ],
+)
+def test_a_recipe_with_a_value_of_the_wrong_kind_is_one_clear_line(tmp_path, text, says):
+    path = tmp_path / "r.toml"
+    path.write_text(f"[train]\n{'' if 'steps' in text else 'steps = 3'}\n{text}\n")
+    with pytest.raises(BadInput, match=says):
+        load_recipe(path)
+    path.write_text('seed = "x"\n')
+    with pytest.raises(BadInput, match="seed is a whole number, not 'x'"):
+        load_recipe(path)
+
+
 def test_a_recipe_on_a_base_changes_what_it_names_and_nothing_else(tmp_path):
     runs = Path(__file__).parent.parent / "runs"
     plain, on = load_recipe(runs / "nano.toml"), load_recipe(runs / "nano-on.toml")

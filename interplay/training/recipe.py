@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from interplay.core.types import BadInput
 from interplay.model.config import ModelConfig
@@ -79,24 +79,19 @@ class Recipe:
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises BadInput naming the line or the key that is wrong."""
     raw = _read(path)
-    train = dict(raw.get("train", {}))
-    if "lengths" in train:
-        train["lengths"] = tuple(tuple(row) for row in train["lengths"])
-    data = dict(raw.get("data", {}))
-    data["held_out"] = tuple(data.get("held_out", ()))
+    seed = raw.get("seed", 1)
+    if type(seed) is not int:
+        raise BadInput(f"{path}: seed is a whole number, not {seed!r}")
     recipe = Recipe(
         str(raw.get("name", path.stem)),
-        int(raw.get("seed", 1)),
+        seed,
         _section(path, "model", ModelConfig, raw.get("model", {})),
-        _section(path, "train", TrainSettings, train),
-        _section(path, "data", DataSettings, data),
+        _section(path, "train", TrainSettings, raw.get("train", {})),
+        _section(path, "data", DataSettings, raw.get("data", {})),
     )
-    try:
-        recipe.mix()
-    except KeyError:
-        raise BadInput(f"{path}: [data] scenes is one of {', '.join(CURRICULA)}, not {recipe.data.scenes!r}") from None
-    except TypeError as error:
-        raise BadInput(f"{path}: [data] mix: {error}") from None
+    if recipe.data.scenes not in CURRICULA:
+        raise BadInput(f"{path}: [data] scenes is one of {', '.join(CURRICULA)}, not {recipe.data.scenes!r}")
+    _section(path, "data.mix", Mix, dict(recipe.data.mix))
     if recipe.data.video and not recipe.model.glances:
         raise BadInput(f"{path}: [data] video needs a model with eyes: set [model] glances")
     return recipe
@@ -123,12 +118,34 @@ def _read(path: Path, beneath: tuple[Path, ...] = ()) -> dict[str, Any]:
     return below | raw | tables
 
 
+_KINDS = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "text", tuple: "a list", dict: "a table"
+}  # fmt: skip
+
+
 def _section(path: Path, name: str, kind: type, values: dict[str, Any]) -> Any:
-    unknown = set(values) - {f.name for f in fields(kind)}
+    hints = get_type_hints(kind)
+    unknown = set(values) - set(hints)
     if unknown:
-        known = ", ".join(f.name for f in fields(kind))
-        raise BadInput(f"{path}: [{name}] has no {', '.join(sorted(unknown))}; it takes {known}")
+        raise BadInput(f"{path}: [{name}] has no {', '.join(sorted(unknown))}; it takes {', '.join(hints)}")
+    checked = {key: _checked(f"{path}: [{name}] {key}", hints[key], value) for key, value in values.items()}
     try:
-        return kind(**values)
+        return kind(**checked)
     except TypeError as error:
         raise BadInput(f"{path}: [{name}] is incomplete ({error})") from error
+
+
+def _checked(where: str, hint: Any, value: Any) -> Any:
+    """The value as its field has it: lists become tuples, whole numbers stand for others too. Raises BadInput."""
+    wanted = {Mapping: dict}.get(get_origin(hint) or hint, get_origin(hint) or hint)
+    found = tuple if isinstance(value, list) else type(value)
+    if found is not wanted and (found, wanted) != (int, float):
+        raise BadInput(f"{where} is {_KINDS[wanted]}, not {value!r}")
+    if wanted is not tuple:
+        return value
+    each = get_args(hint)
+    if each[-1] is Ellipsis:
+        each = each[:1] * len(value)
+    if len(each) != len(value):
+        raise BadInput(f"{where} has {len(each)} entries a row, not {value!r}")
+    return tuple(_checked(where, part, entry) for part, entry in zip(each, value, strict=True))
