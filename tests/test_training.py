@@ -466,7 +466,8 @@ def test_a_recipe_on_a_base_changes_what_it_names_and_nothing_else(tmp_path):
     runs = Path(__file__).parent.parent / "runs"
     plain, on = load_recipe(runs / "nano.toml"), load_recipe(runs / "nano-on.toml")
     assert on.name == "nano-on" and on.train.lr < plain.train.lr / 2
-    assert (on.model, on.data.mix, on.train.lengths) == (plain.model, plain.data.mix, plain.train.lengths)
+    assert (on.model, on.data.held_out, on.train.lengths) == (plain.model, plain.data.held_out, plain.train.lengths)
+    assert on.data.mix != plain.data.mix and on.data.mix.keys() >= plain.data.mix.keys()
     (tmp_path / "a.toml").write_text('base = "b.toml"\n[train]\nsteps = 3\n')
     (tmp_path / "b.toml").write_text('base = "a.toml"\n')
     with pytest.raises(BadInput, match="its own base"):
