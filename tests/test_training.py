@@ -344,7 +344,8 @@ def test_a_scene_has_one_recorded_speaker_and_its_neighbour_is_another(tmp_path)
         rows.append({"file": f"{number}.wav", "text": text, "speaker": speaker, "words": words})
     (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
     bank, picked = Bank([tmp_path]), []
-    heard_as = bank._heard_as
+    heard_as, clip, sounded = bank._heard_as, bank.clip, set()
+    bank.clip = lambda number: sounded.add(number) or clip(number)
     bank._heard_as = lambda rng, clip, speaker: picked.append(speaker) or heard_as(rng, clip, speaker)
     others = 0
     for seed in range(20):
@@ -354,10 +355,12 @@ def test_a_scene_has_one_recorded_speaker_and_its_neighbour_is_another(tmp_path)
             continue  # a scene of anybody, or of synthetic people
         own = {n for n in range(len(bank)) if bank._speakers[n] & person.names}
         picked.clear()
+        sounded.clear()
         assert bank.of([n for n, _ in bank.requests["every"]], person), "everybody recorded one"
         for said in (stage.chatter("lemon"), stage.recorded("every", 5.0), stage.chatter()):
             assert said is not None
         assert picked == [person] * 3, "one build for all that is said"
+        assert sounded and sounded <= own, "by nobody else's recordings"
         assert set(bank.of(list(range(len(bank))), person)) == own
         assert not person.names & neighbour.names
         stage.beside("hey anna", 2.0, near=True)

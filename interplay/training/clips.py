@@ -277,7 +277,7 @@ class Bank:
             names = self._speakers[rng.randrange(len(self))]
             if other_than is None or not names & other_than.names:
                 break
-        return Speaker(names, random_build(rng, self.variety) if self._changes(rng) else None)
+        return Speaker(names, self._build(rng))
 
     def of(self, numbers: list[int], speaker: Speaker | None) -> list[int]:
         """Which of these clips are by one of the speaker's names."""
@@ -287,10 +287,9 @@ class Bank:
         """Talk with `word` in it: a clip that has it, or one into which the same speaker's `word` is put; None if
         nobody says it. By `speaker` where they say it."""
         numbers, spoken = self.with_word.get(word, []), self._occurrences.get(word, [])
-        own = self.of(numbers, speaker)
-        own_spoken = [there for there in spoken if speaker and self._speakers[there[0]] & speaker.names]
-        if own or own_spoken:
-            numbers, spoken = own, own_spoken
+        own = set(self.of([*numbers, *(number for number, _ in spoken)], speaker))
+        if own:
+            numbers, spoken = [n for n in numbers if n in own], [there for there in spoken if there[0] in own]
         if spoken and self.varied and (not numbers or rng.random() < 0.6):
             there = rng.choice(spoken)
             talk = self._talk[self._speakers[there[0]]]
@@ -304,20 +303,24 @@ class Bank:
     def talk(self, rng: random.Random, speaker: Speaker | None = None) -> Clip | None:
         """Recorded talk that asks for nothing, by `speaker` where there is some of theirs; None if there is none."""
         own = [n for name in sorted(speaker.names) for n in self._chatter[name]] if speaker else []
-        return self.pick(rng, own or self.chatter, speaker) if self.chatter else None
+        return self.pick(rng, own or self.chatter, speaker)
 
-    def pick(self, rng: random.Random, numbers: list[int], speaker: Speaker | None = None) -> Clip:
-        """One of these clips, often with other words in it, as `speaker` would have said it, mostly somebody else than
-        was recorded."""
+    def pick(self, rng: random.Random, numbers: list[int], speaker: Speaker | None = None) -> Clip | None:
+        """One of these clips, of the speaker's where there are some, often with other words in it, mostly as somebody
+        else than was recorded would have said it; None if there are none."""
+        numbers = self.of(numbers, speaker) or numbers
+        if not numbers:
+            return None
         number = rng.choice(numbers)
         clip = self.reworded(rng, number) if self.varied and rng.random() < 0.5 else self.clip(number)
         return self._heard_as(rng, clip, speaker)
 
     def _heard_as(self, rng: random.Random, clip: Clip, speaker: Speaker | None) -> Clip:
         """The clip by a speaker of this build; where nobody is named, of any."""
-        build = speaker.build if speaker else random_build(rng, self.variety) if self._changes(rng) else None
+        build = speaker.build if speaker else self._build(rng)
         return clip if build is None else Clip(*respeak(clip.power, clip.words, build, rng))
 
-    def _changes(self, rng: random.Random) -> bool:
-        """Whether somebody is of another build than was recorded."""
-        return self.varied and rng.random() < min(self.variety, 0.45 + 0.4 * self.variety)
+    def _build(self, rng: random.Random) -> Build | None:
+        """Of what build somebody is; None for what was recorded."""
+        changes = self.varied and rng.random() < min(self.variety, 0.45 + 0.4 * self.variety)
+        return random_build(rng, self.variety) if changes else None

@@ -137,7 +137,8 @@ def _section(path: Path, name: str, kind: type, values: dict[str, Any]) -> Any:
 
 def _checked(where: str, hint: Any, value: Any) -> Any:
     """The value as its field has it: lists become tuples, whole numbers stand for others too. Raises BadInput."""
-    wanted = {Mapping: dict}.get(get_origin(hint) or hint, get_origin(hint) or hint)
+    kind = get_origin(hint) or hint
+    wanted = dict if kind is Mapping else kind
     found = tuple if isinstance(value, list) else type(value)
     if found is not wanted and (found, wanted) != (int, float):
         raise BadInput(f"{where} is {_KINDS[wanted]}, not {value!r}")

@@ -43,7 +43,7 @@ class Stage:
         # Who says what is recorded, and who else is in the room; in some scenes anybody.
         self.person: Speaker | None = None
         self.neighbour: Speaker | None = None
-        if bank is not None and len(bank) and rng.random() < 0.85:
+        if bank and rng.random() < 0.85:
             self.person = bank.speaker(rng)
             self.neighbour = bank.speaker(rng, other_than=self.person)
         self.length_s = turns * MICRO_TURN_S
@@ -108,19 +108,16 @@ class Stage:
         """The person says `text`, synthesised. Returns as `put` does."""
         return self.put(synthesise(text, voice or self.voice), time, gain_db=gain_db, open_=open_)
 
-    def beside(
-        self, text: str, time: float, *, radio: bool = False, near: bool = False, kind: str = ""
-    ) -> float:  # fmt: skip
+    def beside(self, text: str, time: float, *, radio: bool = False, near: bool = False, kind: str = "") -> float:
         """A second voice, farther away or out of a loudspeaker, says `text`: not for the listener, and not heard.
 
         near: only softer, as somebody at the same table. In natural scenes a recorded request of `kind`, or any
         recorded chatter where that is "", instead of `text`."""
         rng, clip = self.rng, None
         if self.bank is not None and rng.random() < self.natural:
-            asked = [number for number, _ in self.bank.requests[kind]]
-            if asked:
-                clip = self.bank.pick(rng, self.bank.of(asked, self.neighbour) or asked, self.neighbour)
-            elif not kind:
+            if kind:
+                clip = self.bank.pick(rng, [number for number, _ in self.bank.requests[kind]], self.neighbour)
+            else:
                 clip = self.bank.talk(rng, self.neighbour)
         clip = clip or synthesise(text, random_voice(rng, held_out=self.held_out, variety=self.mix.variety))
         power = clip.power if near else augment.distant(clip.power, radio=radio)
@@ -182,9 +179,9 @@ class Stage:
         some = [
             number
             for number, request in self.bank.requests[kind]
-            if request.seconds <= max(longest_s, 2) and not avoid & {request.cue, *request.phrase}
+            if request.seconds <= max(longest_s, 2) and avoid.isdisjoint((request.cue, *request.phrase))
         ]
-        return self.bank.pick(rng, self.bank.of(some, self.person) or some, self.person) if some else None
+        return self.bank.pick(rng, some, self.person)
 
     def _asked(self, end: float | None) -> float | None:
         """Let the listener hear the request, so that what follows can build on it."""
